@@ -1,0 +1,95 @@
+"""The `rlt` command: finds the verbs that each package declares, reads the settings of one, runs it.
+
+A verb is declared by name in its package's `configs.py` and listed under `rlt.verbs` in pyproject.toml, so this file
+knows none of them and `rlt --help` loads neither torch nor vllm.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from student.config import Config, parse_command
+from student.errors import RltError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One word after `rlt`: the settings it takes and the function (`module:name`) that carries it out."""
+
+    name: str
+    summary: str
+    config_type: type[Config]
+    function: str
+
+    def run(self, config: Config) -> None:
+        """Loads the verb's module (this is where torch comes in) and carries the verb out."""
+        module, function = self.function.split(":")
+        getattr(import_module(module), function)(config)
+
+
+def verbs() -> dict[str, Verb]:
+    """Every verb of the installed packages, by name."""
+    found = [verb for entry in entry_points(group="rlt.verbs") for verb in entry.load()]
+    return {verb.name: verb for verb in found}
+
+
+def usage(known: dict[str, Verb]) -> str:
+    """The text of `rlt --help`."""
+    lines = [f"  {verb.name:<10} {verb.summary}" for verb in known.values()]
+    return "\n".join(
+        [
+            "usage: rlt VERB [--config FILE.toml | --config RECIPE] [--setting VALUE ...]",
+            "",
+            "Train a teacher that explains solutions so that a student understands, then distil students from it.",
+            "",
+            *lines,
+            "",
+            "`rlt VERB --help` explains the settings of one verb. `rlt demo` shows the whole chain on one CPU.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0 done, 1 something to mend (one line on stderr), 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    known = verbs()
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(known))
+        return 0
+    if arguments[0] not in known:
+        print(f"rlt: {arguments[0]!r} is not a verb; choose one of {', '.join(known)}", file=sys.stderr)
+        return 2
+    return _carry_out(known[arguments[0]], arguments[1:])
+
+
+def _carry_out(verb: Verb, arguments: Sequence[str]) -> int:
+    try:
+        verb.run(parse_command(verb.config_type, verb.name, arguments, verb.summary))
+    except RltError as error:
+        return _complain(verb, str(error))
+    except OSError as error:
+        return _complain(verb, _os_complaint(error))
+    except KeyboardInterrupt:
+        return _complain(verb, "interrupted; run the same command again to go on where it stopped", status=130)
+    return 0
+
+
+def _complain(verb: Verb, message: str, status: int = 1) -> int:
+    print(f"rlt {verb.name}: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _os_complaint(error: OSError) -> str:
+    remedies = {
+        errno.ENOSPC: "free some space or choose another folder, then run the same command again",
+        errno.EACCES: "check the permissions or choose another folder",
+        errno.EROFS: "choose a folder that can be written",
+        errno.ENOENT: "check the path",
+    }
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; {remedies.get(error.errno or 0, 'mend it and run the same command again')}"

@@ -1,0 +1,233 @@
+"""The settings of the student's verbs, and the verbs themselves. Loads no torch: `rlt --help` reads this file."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from student.cli import Verb
+from student.config import Config
+from student.tags import TagStyle
+
+KlEstimator = Literal["k1", "k3", "exact"]
+
+
+class ProblemSource(Config):
+    """Where problems come from and how their columns are read."""
+
+    problems: str
+    """File (JSONL, JSON, CSV, Parquet), `datasets` folder or hub name that holds the problems."""
+    split: str = "train"
+    """Split to read where the source has several."""
+    columns: dict[str, str] = {}
+    """Own column names, as field=column (fields: question, solution, reasoning_trace, answer); synonyms are found."""
+    limit: int | None = Field(None, gt=0)
+    """Use only the first N problems."""
+    skip_invalid: bool = False
+    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
+
+
+class ModelSettings(Config):
+    """How a model is loaded."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs; auto takes CUDA, then Apple's MPS, then the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights; auto is bfloat16 on CUDA and float32 elsewhere."""
+    threads: int = Field(0, ge=0)
+    """CPU threads for torch; 0 leaves torch's default, 1 is fastest for models of a few million parameters."""
+
+
+class RewardConfig(Config):
+    """The reward of method.md 3; the defaults are the paper's coefficients, [1, 0.01] and [3, 0.03]."""
+
+    ss_weight: float = Field(1.0, ge=0)
+    """Weight of rSS: does the student understand the solution after the explanation?"""
+    ss_min_weight: float = Field(0.01, ge=0)
+    """Inside rSS, weight of the least likely solution token (the paper's alpha)."""
+    kl_weight: float = Field(3.0, ge=0)
+    """Weight of rKL (the paper's lambda): is each step plausible to a student who does not know the solution?"""
+    kl_max_weight: float = Field(0.01, ge=0)
+    """Inside rKL, weight of the least plausible explanation token (the paper's alpha)."""
+    kl_estimator: KlEstimator = "k1"
+    """Per-token KL: k1 = sampled log ratio (the paper's), k3 = kl - 1 + exp(-kl), exact = over the full vocabulary."""
+    temperature: float = Field(0.7, gt=0)
+    """Teacher and student are both scored at this temperature (logits are divided by it)."""
+    unclosed_penalty: float = Field(1.0, ge=0)
+    """What an explanation without its end tag costs, besides being scored as if it were closed."""
+
+
+class ScoringSettings(Config):
+    """How the student's log-probabilities are computed; none of it changes the numbers."""
+
+    tokens_per_batch: int = Field(16_384, gt=0)
+    """Padded tokens that go through the student at once."""
+    head_rows: int = Field(1024, gt=0)
+    """Positions whose vocabulary-sized logits are held at once."""
+    max_tokens: int | None = Field(None, gt=0)
+    """Longest sequence the student reads; unset is the model's own limit."""
+
+
+class SamplingSettings(Config):
+    """How text is sampled from a model."""
+
+    temperature: float = Field(0.7, ge=0)
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling: keep the most likely tokens that hold this much probability."""
+    max_tokens: int = Field(16_384, gt=0)
+    """Longest text sampled, in tokens."""
+    seed: int = 0
+    """Each sample's own seed is derived from this, its problem and its number: order and batching do not matter."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """What samples: vllm (in-process), transformers, or auto = vllm on a GPU where it is installed."""
+    batch_size: int = Field(64, gt=0)
+    """Texts sampled at a time."""
+
+
+class SftConfig(Config):
+    """Supervised fine-tuning of a causal LM on the completion's tokens."""
+
+    epochs: float = Field(3.0, gt=0)
+    """Passes over the rows."""
+    max_steps: int | None = Field(None, gt=0)
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    batch_size: int = Field(96, gt=0)
+    """Rows an optimizer step, over all devices and accumulation steps."""
+    rows_per_device: int = Field(8, gt=0)
+    """Rows that go through the model at once on each device; the rest of the batch is accumulated."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["cosine", "linear", "constant", "stable_decay"] = "cosine"
+    """Learning rate after warm-up; stable_decay is constant, then linear to zero over the last 40 % of the steps."""
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon trains the matrices with torch.optim.Muon and the rest with AdamW: for models trained from scratch."""
+    muon_learning_rate: float = Field(0.02, gt=0)
+    """Peak learning rate of Muon, for the matrices."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's beta 1."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's beta 2."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    max_tokens: int = Field(16_384, gt=0)
+    """Rows longer than this are left out, and counted."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    save_steps: int = Field(500, gt=0)
+    """Optimizer steps between checkpoints; a killed run goes on from the last."""
+    keep_checkpoints: int = Field(2, gt=0)
+    """How many checkpoints are kept."""
+    log_steps: int = Field(10, gt=0)
+    """Optimizer steps between two log entries."""
+    seed: int = 0
+    """Order of the rows."""
+
+
+class ProblemsConfig(ProblemSource):
+    """Reads a file of problems as every other verb would, says what it found, and writes it in our own form."""
+
+    out: str | None = None
+    """Where to write the problems as read (JSONL or Parquet); unset only reports."""
+    tags: TagStyle = "rlt"
+    """Tag style; problems that contain one of its tags are refused."""
+
+
+class ScratchConfig(ProblemSource, ModelSettings):
+    """Makes a small Qwen2 model with random weights, and a byte-level BPE tokenizer trained on the problems."""
+
+    out: str
+    """Folder for the model."""
+    vocabulary: int = Field(4096, ge=300)
+    """Tokens in the tokenizer."""
+    hidden_size: int = Field(256, gt=0)
+    """Width of the residual stream."""
+    layers: int = Field(6, gt=0)
+    """Transformer blocks."""
+    heads: int = Field(4, gt=0)
+    """Attention heads."""
+    key_value_heads: int = Field(4, gt=0)
+    """Heads of keys and values."""
+    intermediate_size: int = Field(768, gt=0)
+    """Width of the SwiGLU blocks."""
+    max_tokens: int = Field(1024, gt=0)
+    """Longest sequence."""
+    seed: int = 0
+    """Seed of the weights."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads or self.heads % self.key_value_heads:
+            raise ValueError("heads must divide hidden_size, and key_value_heads must divide heads")
+        return self
+
+
+class ScoreConfig(ModelSettings):
+    """Scores explanations (any traces) by a student's understanding: rSS, rKL, their parts and the reward."""
+
+    traces: str
+    """Explanations from `rlt explain`, or problems with a reasoning_trace column."""
+    student: str
+    """The frozen student, a model folder or hub name."""
+    out: str
+    """Where to write the scored rows (JSONL or Parquet)."""
+    teacher: str | None = None
+    """The model that wrote the traces; without it rKL is left out and the reward is rSS alone."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    skip_invalid: bool = False
+    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
+    reward: RewardConfig = RewardConfig()
+    """The reward."""
+    scoring: ScoringSettings = ScoringSettings()
+    """Cost of scoring."""
+
+
+class DistillConfig(ModelSettings):
+    """Trains a student on question -> thought -> solution, from explanations."""
+
+    explanations: str
+    """Explanations from `rlt explain` or `rlt score`, or problems with a reasoning_trace column."""
+    student: str
+    """The model to train, a folder or hub name."""
+    out: str
+    """Folder for the trained student."""
+    think: Literal["explanation", "none"] = "explanation"
+    """What stands in the thought: the explanation, or nothing (the answers-only baseline)."""
+    keep_unclosed: bool = False
+    """Also train on explanations that never reached their end tag."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    skip_invalid: bool = False
+    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
+    sft: SftConfig = SftConfig()
+    """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
+
+
+class EvaluateConfig(ProblemSource, ModelSettings):
+    """Samples a student's solutions to problems and grades them: pass@1 with bootstrap intervals, truncation rate."""
+
+    model: str
+    """The model to evaluate, a folder or hub name."""
+    out: str
+    """Folder for report.json, report.txt and every generation (generations.jsonl)."""
+    samples: int = Field(4, gt=0)
+    """Samples a problem (1 is enough at temperature 0)."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    grading: Literal["math", "exact"] = "math"
+    """math = math-verify (LaTeX, fractions, units); exact = the same text, space aside."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How solutions are sampled."""
+
+
+VERBS = [
+    Verb("problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"),
+    Verb("scratch", "make a small model from scratch, for trying things without weights", ScratchConfig, "student.scratch:main"),
+    Verb("score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "student.score:main"),
+    Verb("distill", "train a student on explanations", DistillConfig, "student.distill:main"),
+    Verb("evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
+]

@@ -1,0 +1,171 @@
+"""The settings of the teacher's verbs, and the verbs themselves. Loads no torch: `rlt --help` reads this file."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from student.cli import Verb
+from student.config import Config
+from student.configs import ModelSettings, ProblemSource, RewardConfig, SamplingSettings, ScoringSettings, SftConfig
+from student.tags import TagStyle
+
+
+class WarmupConfig(ProblemSource, ModelSettings):
+    """Teaches a model the explanation format: SFT on existing reasoning traces, loss on the explanation only."""
+
+    model: str
+    """The model to warm up, a folder or hub name."""
+    out: str
+    """Folder for the warmed-up teacher."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    formats: Literal["teacher", "student", "both"] = "teacher"
+    """Which chat the traces are shown in; both gives, from scratch, one model to be teacher and student."""
+    sft: SftConfig = SftConfig(
+        epochs=10, batch_size=16, warmup_fraction=0.05, adam_beta2=0.95, weight_decay=1e-4, learning_rate=1e-5
+    )
+    """The paper's warm-up by default: 10 epochs, batch 16, lr 1e-5 cosine, AdamW 0.9/0.95."""
+
+
+class GrpoConfig(Config):
+    """GRPO as the paper runs it: 125 steps of 16 prompts x 64 explanations, fully on-policy."""
+
+    steps: int = Field(125, gt=0)
+    """Optimizer steps."""
+    prompts_per_step: int = Field(16, gt=0)
+    """Problems a step, over all devices."""
+    group_size: int = Field(64, gt=1)
+    """Explanations a problem; the reward is compared inside this group."""
+    rows_per_device: int = Field(1, gt=0)
+    """Explanations that go through the teacher at once on each device; the rest of the step is accumulated."""
+    steps_per_generation: int = Field(1, gt=0)
+    """Optimizer steps made from one batch of explanations: 1 is on-policy, the paper's setting."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises."""
+    beta: float = Field(0.04, ge=0)
+    """Weight of the k3 KL to the reference model; 0 keeps no reference."""
+    reference_sync_steps: int = Field(32, ge=0)
+    """Steps between two moves of the reference towards the policy; 0 never moves it."""
+    reference_mixup: float = Field(0.9, gt=0, le=1)
+    """Share of the policy in the reference after a move."""
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "grpo"
+    """How per-token losses are averaged (TRL's names); grpo is the paper's."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    save_steps: int = Field(25, gt=0)
+    """Optimizer steps between checkpoints; a killed run goes on from the last, exactly."""
+    keep_checkpoints: int = Field(2, gt=0)
+    """How many checkpoints are kept."""
+    log_steps: int = Field(1, gt=0)
+    """Optimizer steps between two log entries."""
+    seed: int = 0
+    """Order of the problems and of sampling."""
+
+    @model_validator(mode="after")
+    def _saves_fall_between_generations(self) -> Self:
+        if self.save_steps % self.steps_per_generation:
+            raise ValueError(
+                f"save_steps ({self.save_steps}) must be a multiple of steps_per_generation "
+                f"({self.steps_per_generation}): a checkpoint inside one generation cannot be resumed exactly"
+            )
+        return self
+
+
+class RolloutSettings(Config):
+    """How the teacher's explanations are sampled during RL."""
+
+    engine: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    """transformers generate; vllm in the training process (CPU too); or a `trl vllm-serve` server on its own GPUs."""
+    server_url: str = "http://127.0.0.1:8000"
+    """Address of the server, for vllm-server."""
+    temperature: float = Field(0.7, gt=0)
+    """Sampling temperature; the reward is scored at reward.temperature."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    max_prompt_tokens: int = Field(16_384, gt=0)
+    """Problems whose prompt is longer are left out, and counted."""
+    max_tokens: int = Field(16_384, gt=0)
+    """Longest explanation, in tokens, end tag included."""
+    gpu_memory_fraction: float = Field(0.3, gt=0, lt=1)
+    """Share of GPU memory that vllm in the training process takes."""
+
+
+class TrainConfig(ProblemSource, ModelSettings):
+    """Trains a teacher by GRPO against a frozen student's log-probabilities."""
+
+    teacher: str
+    """The warmed-up teacher, a model folder or hub name."""
+    student: str
+    """The frozen student whose understanding is the reward, a folder or hub name."""
+    out: str
+    """Folder for the trained teacher, its checkpoints and its logs."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    reward: RewardConfig = RewardConfig()
+    """The reward."""
+    scoring: ScoringSettings = ScoringSettings()
+    """Cost of scoring."""
+    grpo: GrpoConfig = GrpoConfig()
+    """The RL recipe."""
+    rollout: RolloutSettings = RolloutSettings()
+    """How explanations are sampled."""
+    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
+    """Where metrics go, besides metrics.jsonl in the output folder."""
+
+
+class ExplainConfig(ProblemSource, ModelSettings):
+    """Has a teacher explain problems; a killed run continues and repeats nothing."""
+
+    teacher: str
+    """The teacher, a model folder or hub name."""
+    out: str
+    """Where to write the explanations (JSONL or Parquet)."""
+    samples: int = Field(1, gt=0)
+    """Explanations a problem."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How explanations are sampled."""
+
+
+class RunConfig(Config):
+    """Runs a whole recipe: every table of the TOML file, in order, skipping what is done."""
+
+    recipe: str
+    """A TOML file with one table a verb, or the name of a checked-in recipe."""
+    folder: str = "runs"
+    """Where relative output paths of the recipe go."""
+    problems: str | None = None
+    """Replaces the recipe's own file of problems."""
+
+
+class DemoConfig(Config):
+    """Trains a teacher by RL in a toy world and measures what students learn from it; no downloads, one CPU."""
+
+    out: str = "demo"
+    """Folder for report.html, report.json and everything made on the way."""
+    seeds: int = Field(1, gt=0)
+    """How many seeds to run."""
+    first_seed: int = 0
+    """The first seed."""
+    full: bool = False
+    """Add the ablations: rSS only, rKL only, lambda 1, best-of-n, outcome RL, zero-shot family, another student."""
+    jobs: int = Field(1, gt=0)
+    """Seeds run at the same time, one thread each."""
+
+
+VERBS = [
+    Verb("warmup", "teach a model the explanation format (SFT on traces)", WarmupConfig, "teacher.warmup:main"),
+    Verb("train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
+    Verb("explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
+    Verb("run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
+    Verb("demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
+]

@@ -51,7 +51,7 @@ class RewardConfig(Config):
     kl_estimator: KlEstimator = "k1"
     """Per-token KL: k1 = sampled log ratio (the paper's), k3 = kl - 1 + exp(-kl), exact = over the full vocabulary."""
     temperature: float = Field(0.7, gt=0)
-    """Teacher and student are both scored at this temperature (logits are divided by it)."""
+    """Teacher and student are both scored at this temperature (logits are divided by it); RL samples at it too."""
     unclosed_penalty: float = Field(1.0, ge=0)
     """What an explanation without its end tag costs, besides being scored as if it were closed."""
 

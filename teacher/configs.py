@@ -80,14 +80,12 @@ class GrpoConfig(Config):
 
 
 class RolloutSettings(Config):
-    """How the teacher's explanations are sampled during RL."""
+    """How the teacher's explanations are sampled during RL; the temperature is the reward's."""
 
     engine: Literal["transformers", "vllm", "vllm-server"] = "transformers"
     """transformers generate; vllm in the training process (CPU too); or a `trl vllm-serve` server on its own GPUs."""
     server_url: str = "http://127.0.0.1:8000"
     """Address of the server, for vllm-server."""
-    temperature: float = Field(0.7, gt=0)
-    """Sampling temperature; the reward is scored at reward.temperature."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling."""
     max_prompt_tokens: int = Field(16_384, gt=0)

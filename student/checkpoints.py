@@ -1,0 +1,26 @@
+"""Training checkpoints in a run's folder: which one to go on from."""
+
+import json
+from pathlib import Path
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole `checkpoint-N` of a run, or None.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint whose writing was cut short lacks it and is passed over.
+    """
+    found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _is_whole(path)]
+    return max(found, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,274 @@
+"""GRPO with the student's understanding as the reward: a thin subclass of TRL's trainer.
+
+    advantage = (r - mean of the group) / std of the group,   r = rSS - lambda rKL        (method.md 3 and 4)
+
+TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale. Added here, each because stock TRL lacks
+it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so that
+nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer to
+vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from student.configs import RewardConfig
+from student.explanations import Score
+from student.reading import Passage, StudentFormat
+from student.rewards import ESTIMATORS, group_spread, score_explanation
+from student.scorer import PassageLogps, Scorer, full_vocabulary_kl
+from teacher.prompts import Explained, TeacherFormat
+from teacher.vllm_sync import reload_weights_on_cpu
+
+
+REFERENCE_FILE = "reference.safetensors"
+"""The reference model in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One explanation sampled during RL, with its score: what observers see."""
+
+    question: str
+    solution: str
+    explained: Explained
+    score: Score
+
+
+Observer = Callable[[int, Sequence[Rollout]], Mapping[str, float]]
+"""Called with the step and its rollouts after scoring; what it returns is logged as metrics."""
+
+
+class StudentReward:
+    """The reward function that TRL calls: cuts explanations out of completions and has the student score them."""
+
+    __name__ = "student"
+
+    def __init__(
+        self,
+        teacher_format: TeacherFormat,
+        student_format: StudentFormat,
+        student: Scorer,
+        config: RewardConfig,
+        group_size: int,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.teacher_format = teacher_format
+        self.student_format = student_format
+        self.student = student
+        self.config = config
+        self.group_size = group_size
+        self.observers = observers
+        self.teacher: Scorer | None = None
+        """The policy as a scorer; set by the trainer, used by the exact KL only."""
+
+    def __call__(
+        self,
+        completion_ids: Sequence[Sequence[int]],
+        question: Sequence[str],
+        solution: Sequence[str],
+        teacher_logps: Sequence[Tensor],
+        trainer_state: Any,
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float]:
+        """The reward of each completion; also logs every part of it."""
+        explained = [self.teacher_format.cut(ids) for ids in completion_ids]
+        passages = [
+            self.student_format.read(*row, max_tokens=self.student.max_tokens)
+            for row in zip(question, [each.explanation_ids for each in explained], solution, strict=True)
+        ]
+        logps = self.student.logps(passages, self.config.temperature)
+        kl = self._token_kl(question, solution, explained, passages, logps, teacher_logps)
+        scores = [
+            score_explanation(logp.solution_S, kl_E, self.config, closed=each.closed, cut_tokens=passage.cut_tokens)
+            for logp, kl_E, each, passage in zip(logps, kl, explained, passages, strict=True)
+        ]
+        rollouts = [Rollout(*row) for row in zip(question, solution, explained, scores, strict=True)]
+        self._log(trainer_state.global_step, rollouts, log_metric)
+        return [score.reward for score in scores]
+
+    def _token_kl(
+        self,
+        questions: Sequence[str],
+        solutions: Sequence[str],
+        explained: Sequence[Explained],
+        passages: Sequence[Passage],
+        logps: Sequence[PassageLogps],
+        teacher_logps: Sequence[Tensor],
+    ) -> list[Tensor]:
+        if self.config.kl_estimator == "exact":
+            assert self.teacher is not None, "the trainer sets the teacher before the first reward"
+            theirs = [
+                self.teacher_format.passage(question, solution, each.explanation_ids)
+                for question, solution, each in zip(questions, solutions, explained, strict=True)
+            ]
+            return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
+        estimate = ESTIMATORS[self.config.kl_estimator]
+        known = [min(each.sampled_tokens, len(logp.explanation_E)) for each, logp in zip(explained, logps, strict=True)]
+        return [
+            estimate(teacher_E[:length].float().cpu(), logp.explanation_E[:length])
+            for teacher_E, logp, length in zip(teacher_logps, logps, known, strict=True)
+        ]
+
+    def _log(self, step: int, rollouts: Sequence[Rollout], log_metric: Callable[[str, float], None]) -> None:
+        metrics = score_metrics([each.score for each in rollouts], self.group_size)
+        metrics["explanation/tokens"] = _mean([len(each.explained.explanation_ids) for each in rollouts])
+        metrics["explanation/unclosed"] = _mean([not each.explained.closed for each in rollouts])
+        for observer in self.observers:
+            metrics.update(observer(step, rollouts))
+        for name, value in metrics.items():
+            log_metric(name, value)
+
+
+def score_metrics(scores: Sequence[Score], group_size: int) -> dict[str, float]:
+    """Means over a step of each part of the reward, and how far rewards differ inside a group."""
+    spread = group_spread([score.reward for score in scores], group_size)
+    return {
+        "rss/total": _mean([score.rss for score in scores]),
+        "rss/mean": _mean([score.ss_mean for score in scores]),
+        "rss/min": _mean([score.ss_min for score in scores]),
+        "rkl/total": _mean([score.rkl or 0.0 for score in scores]),
+        "rkl/mean": _mean([score.kl_mean or 0.0 for score in scores]),
+        "rkl/max": _mean([score.kl_max or 0.0 for score in scores]),
+        "group/spread": _mean(spread),
+        "group/without_spread": float(sum(deviation == 0 for deviation in spread)),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, with an order that depends on the epoch's number alone.
+
+    TRL's draws each epoch's permutation from one generator and has no `set_epoch`, so a run resumed in its second epoch
+    replays the first one's order.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before each epoch, also when a run is resumed inside it."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+class TeacherTrainer(GRPOTrainer):
+    """TRL's GRPO trainer with a `StudentReward`. The rows need `prompt`, `question` and `solution`.
+
+    `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model.
+    """
+
+    def __init__(self, *, reward: StudentReward, prompt_ids: Mapping[str, list[int]], **trl: Any) -> None:
+        self._prompt_ids = prompt_ids
+        self._policy_logps: Tensor | None = None
+        super().__init__(reward_funcs=[reward], **trl)
+        if reward.config.kl_estimator == "exact":
+            reward.teacher = Scorer(self.accelerator.unwrap_model(self.model), reward.student.settings)
+        if self.use_vllm and self.vllm_mode == "colocate" and self.accelerator.device.type == "cpu":
+            reload_weights_on_cpu(self.vllm_generation)
+
+    def _send_telemetry(self) -> None:
+        """Nobody is told that this trainer was made."""
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
+        theirs = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            data_source=theirs.data_source,
+            mini_repeat_count=theirs.mini_repeat_count,
+            batch_size=theirs.batch_size,
+            repeat_count=theirs.repeat_count,
+            shuffle=theirs.shuffle,
+            seed=theirs.seed,
+        )
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Exact ids instead of text tokenised again: spans and warm-up agree to the token."""
+        return [self._prompt_ids[prompt] for prompt in prompts], None, {}
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._policy_logps = None
+        with self._seconds("rollout"):
+            result: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return result
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        with self._seconds("generate"):
+            result: tuple[Any, ...] = super()._generate(prompts)
+        return result
+
+    @property
+    def _trl_computes_policy_logps(self) -> bool:
+        """TRL's own condition for computing the policy's log-probabilities before the reward."""
+        settings = self.args
+        steps_per_batch = settings.steps_per_generation * self.num_iterations
+        return settings.gradient_accumulation_steps % steps_per_batch != 0 or (
+            self.use_vllm and self.vllm_importance_sampling_correction
+        )
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *inputs: Any, **options: Any) -> tuple[Any, ...]:
+        """Keeps what TRL computes: the first pass without gradient over the policy is the policy's log-probabilities."""
+        result: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(model, *inputs, **options)
+        first = self._policy_logps is None and model is self.model and not torch.is_grad_enabled()
+        if first and self._trl_computes_policy_logps:
+            self._policy_logps = result[0]
+        return result
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[str], completions: list[str], completion_ids: list[list[int]]
+    ) -> Tensor:
+        """Attaches each completion's teacher log-probabilities, shape (E,), to its row before the reward is called."""
+        self._log_metric("teacher/extra_forwards", float(self._policy_logps is None))
+        if self._policy_logps is None:
+            self._policy_logps = self._forward_policy([self._prompt_ids[prompt] for prompt in prompts], completion_ids)
+        for row, logps_T, ids in zip(inputs, self._policy_logps, completion_ids, strict=True):
+            row["teacher_logps"] = logps_T[: len(ids)]
+        with self._seconds("score"):
+            rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        return rewards
+
+    def _forward_policy(self, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
+        """The policy's log-probabilities, shape (B, longest completion), where TRL has none: plain on-policy generate."""
+        longest_prompt, longest = max(map(len, prompts)), max(map(len, completions))
+        ids_BT = torch.zeros(len(prompts), longest_prompt + longest, dtype=torch.long)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            start, stop = longest_prompt - len(prompt), longest_prompt + len(completion)
+            ids_BT[row, start:stop] = torch.tensor([*prompt, *completion])
+            mask_BT[row, start:stop] = 1
+        device = self.accelerator.device
+        with torch.no_grad():
+            logps, *_ = super()._get_per_token_logps_and_entropies(
+                self.model, ids_BT.to(device), mask_BT.to(device), longest, batch_size=self.args.per_device_train_batch_size
+            )
+        return logps
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Adds the reference model, which TRL forgets: after a sync it is no longer the model that the run began with."""
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.ref_model is not None and self.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_model(self.accelerator.unwrap_model(self.ref_model), str(folder / REFERENCE_FILE))
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.ref_model is not None:
+            load_model(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint) / REFERENCE_FILE)
+
+    @contextmanager
+    def _seconds(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode][f"seconds/{phase}"].append(time.perf_counter() - started)

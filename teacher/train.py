@@ -1,0 +1,189 @@
+"""`rlt train`: a teacher learns by GRPO to write the explanations from which a frozen student understands most.
+
+Reads problems, builds prompts, runs teacher/grpo.py, saves the teacher. Started again with the same settings it goes on
+from its last checkpoint, exactly; SIGTERM saves one at the end of the step under way.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import GRPOConfig
+
+from student.checkpoints import last_checkpoint
+from student.config import remember
+from student.errors import RltError, ScoringError
+from student.interruption import StopOnSigterm
+from student.metrics import MetricsFile
+from student.models import load_model, load_pair, load_tokenizer, save_pair, training_settings
+from student.problem_files import read_problems
+from student.problems import Problem
+from student.reading import StudentFormat
+from student.scorer import Scorer
+from student.tags import STYLES
+from teacher.configs import TrainConfig
+from teacher.errors import TokenizerMismatch, TooFewProblems
+from teacher.grpo import Observer, StudentReward, TeacherTrainer
+from teacher.prompts import TeacherFormat
+
+
+def main(config: TrainConfig) -> None:
+    """Carries out `rlt train`; raises RltError where something must be mended first."""
+    out = Path(config.out)
+    problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
+    remember(config, out / "settings.json", free=("tracker", "threads"))
+    teacher, tokenizer = load_pair(config.teacher, training_settings(config))
+    student = load_model(config.student, config)
+    if not same_tokens(tokenizer, load_tokenizer(config.student)):
+        raise TokenizerMismatch(config.teacher, config.student)
+    train(teacher, tokenizer, student, problems, config)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The rows that TRL trains on, the exact ids behind each row's text, and how many problems were left out."""
+
+    rows: Dataset
+    ids: dict[str, list[int]]
+    too_long: int
+    unusable: int
+
+
+def train(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    student: PreTrainedModel,
+    problems: Sequence[Problem],
+    config: TrainConfig,
+    observers: Sequence[Observer] = (),
+) -> TeacherTrainer:
+    """Trains `teacher` in place and saves it as `config.out`; returns the trainer, whose `state` holds the log."""
+    teacher_format = TeacherFormat(tokenizer, STYLES[config.tags], end_ids(teacher))
+    student_format = StudentFormat(tokenizer, STYLES[config.tags])
+    scorer = Scorer(student, config.scoring)
+    prompts = build_prompts(problems, teacher_format, student_format, scorer.max_tokens, config)
+    reward = StudentReward(
+        teacher_format, student_format, scorer, config.reward, config.grpo.group_size, observers=observers
+    )
+    stop = StopOnSigterm()
+    trainer = TeacherTrainer(
+        reward=reward,
+        prompt_ids=prompts.ids,
+        model=teacher,
+        args=trl_config(config, teacher),
+        train_dataset=prompts.rows,
+        processing_class=tokenizer,
+        callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl")],
+    )
+    checkpoint = last_checkpoint(Path(config.out))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop.stopped:
+        raise RltError(f"stopped at step {trainer.state.global_step}, saved; run the same command again to go on")
+    save_pair(teacher, tokenizer, Path(config.out))
+    return trainer
+
+
+def build_prompts(
+    problems: Sequence[Problem],
+    teacher_format: TeacherFormat,
+    student_format: StudentFormat,
+    student_tokens: int | None,
+    config: TrainConfig,
+) -> Prompts:
+    """Every problem as a prompt; those too long for the teacher or the student are left out, counted and reported."""
+    rows: list[dict[str, str]] = []
+    ids: dict[str, list[int]] = {}
+    too_long = unusable = 0
+    for problem in problems:
+        try:
+            prompt = teacher_format.prompt_ids(problem.question, problem.solution)
+            student_format.read(problem.question, [], problem.solution, student_tokens)
+        except ScoringError as error:
+            unusable += 1
+            print(f"problem {problem.id} left out: {error}", file=sys.stderr)
+            continue
+        if len(prompt) > config.rollout.max_prompt_tokens:
+            too_long += 1
+            continue
+        text = str(teacher_format.tokenizer.decode(prompt))
+        ids[text] = prompt
+        rows.append({"prompt": text, "question": problem.question, "solution": problem.solution})
+    if too_long:
+        limit = config.rollout.max_prompt_tokens
+        print(f"{too_long} problems left out: their prompt is longer than {limit} tokens", file=sys.stderr)
+    if len(rows) < config.grpo.prompts_per_step:
+        raise TooFewProblems(len(rows), config.grpo.prompts_per_step)
+    return Prompts(Dataset.from_list(rows), ids, too_long, unusable)
+
+
+def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
+    """Our recipe in TRL's words; every default of TRL that differs from the paper is set (trl's names on the left)."""
+    grpo, rollout = config.grpo, config.rollout
+    on_cuda = teacher.device.type == "cuda"
+    accumulation = accumulation_steps(config)
+    return GRPOConfig(
+        output_dir=config.out,
+        max_steps=grpo.steps,
+        per_device_train_batch_size=grpo.rows_per_device,
+        gradient_accumulation_steps=accumulation,
+        num_generations=grpo.group_size,
+        steps_per_generation=accumulation * grpo.steps_per_generation,
+        max_completion_length=rollout.max_tokens,
+        temperature=config.reward.temperature,
+        top_p=rollout.top_p,
+        learning_rate=grpo.learning_rate,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(grpo.schedule, grpo.schedule),
+        warmup_steps=grpo.warmup_steps,
+        max_grad_norm=grpo.max_grad_norm,
+        optim="adamw_torch",
+        beta=grpo.beta,
+        use_bias_correction_kl=False,
+        sync_ref_model=grpo.beta > 0 and grpo.reference_sync_steps > 0,
+        ref_model_sync_steps=grpo.reference_sync_steps or 1,
+        ref_model_mixup_alpha=grpo.reference_mixup,
+        loss_type=grpo.loss,
+        scale_rewards=grpo.scale_rewards,
+        bf16=on_cuda and config.dtype in ("auto", "bfloat16"),
+        use_cpu=teacher.device.type == "cpu",
+        gradient_checkpointing=grpo.gradient_checkpointing,
+        use_vllm=rollout.engine != "transformers",
+        vllm_mode="server" if rollout.engine == "vllm-server" else "colocate",
+        vllm_server_base_url=rollout.server_url if rollout.engine == "vllm-server" else None,
+        vllm_gpu_memory_utilization=rollout.gpu_memory_fraction,
+        vllm_max_model_length=rollout.max_prompt_tokens + rollout.max_tokens,
+        # Per token: TRL's default drops whole sequences whose *product* of ratios is large, a tenth of long explanations.
+        vllm_importance_sampling_mode="token_truncate",
+        save_steps=grpo.save_steps,
+        save_total_limit=grpo.keep_checkpoints,
+        logging_steps=grpo.log_steps,
+        report_to="none" if config.tracker == "none" else config.tracker,
+        seed=grpo.seed,
+        dataloader_pin_memory=on_cuda,
+    )
+
+
+def accumulation_steps(config: TrainConfig) -> int:
+    """Backward passes an optimizer step takes on each device."""
+    per_pass = config.grpo.rows_per_device * int(os.environ.get("WORLD_SIZE", "1"))
+    completions = config.grpo.prompts_per_step * config.grpo.group_size
+    if completions % per_pass:
+        raise RltError(
+            f"grpo: {config.grpo.prompts_per_step} prompts x {config.grpo.group_size} explanations do not divide into passes of "
+            f"{per_pass} rows (rows_per_device x devices); choose a rows_per_device that does"
+        )
+    return completions // per_pass
+
+
+def end_ids(model: PreTrainedModel) -> list[int]:
+    """The tokens at which generation of this model ends."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give every token the same id, so that teacher and student read the same ids."""
+    return one.get_vocab() == other.get_vocab()

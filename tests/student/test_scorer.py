@@ -1,0 +1,118 @@
+"""The scorer's numbers are those of the model's own logits, in float64, for every architecture and every batching."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from student.configs import ScoringSettings
+from student.errors import ModelError
+from student.reading import Passage, assemble
+from student.scorer import Scorer, full_vocabulary_kl
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import CohereConfig, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+
+SIZES = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+ARCHITECTURES: dict[str, PretrainedConfig] = {
+    "qwen2, tied head": Qwen2Config(**SIZES, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, head_dim=8),
+    "llama, untied head": LlamaConfig(**SIZES, tie_word_embeddings=False),
+    "mistral, sliding window": MistralConfig(**SIZES, sliding_window=8),
+    "gemma2, soft cap": Gemma2Config(**SIZES, head_dim=8, sliding_window=8, final_logit_softcapping=2.0),
+    "cohere, logit scale": CohereConfig(**SIZES, logit_scale=0.25),
+}
+
+
+def tiny(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for parameter in model.parameters():  # spread the logits, so that temperature, soft cap and scale all matter
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def passages(count: int, seed: int, vocabulary: int = 61, before: int = 5) -> list[Passage]:
+    draw = random.Random(seed)
+    lengths = [(before, draw.randint(0, 40), draw.randint(1, 4), draw.randint(0, 6)) for _ in range(count)]
+    return [assemble(*([draw.randrange(3, vocabulary) for _ in range(n)] for n in row)) for row in lengths]
+
+
+def oracle(model: PreTrainedModel, passage: Passage, positions: Sequence[int], temperature: float) -> Tensor:
+    """log p of each token in float64, one sequence at a time, from the model's own full logits, shape (N,)."""
+    model = model.double()
+    logits_TV = model(torch.tensor([passage.input_ids])).logits[0].double() / temperature
+    model.float()
+    logp_TV = logits_TV.log_softmax(-1)
+    return torch.stack([logp_TV[i - 1, passage.input_ids[i]] for i in positions]) if positions else torch.zeros(0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.no_grad()
+def test_log_probs_equal_a_float64_oracle(name: str) -> None:
+    model = tiny(ARCHITECTURES[name])
+    rows = passages(24, seed=1)
+    scored = Scorer(model, ScoringSettings(tokens_per_batch=160, head_rows=7)).logps(rows, temperature=0.7)
+    for passage, logps in zip(rows, scored, strict=True):
+        explanation = oracle(model, passage, passage.explanation, 0.7)
+        solution = oracle(model, passage, passage.solution, 0.7)
+        torch.testing.assert_close(logps.explanation_E.double(), explanation.double(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logps.solution_S.double(), solution.double(), atol=1e-5, rtol=0)
+
+
+def test_results_come_in_the_order_asked_for_and_do_not_depend_on_the_batching() -> None:
+    model, rows = tiny(ARCHITECTURES["qwen2, tied head"]), passages(30, seed=2)
+    one_by_one = Scorer(model, ScoringSettings(tokens_per_batch=1)).logps(rows, 1.0)
+    together = Scorer(model, ScoringSettings(tokens_per_batch=100_000)).logps(rows, 1.0)
+    for passage, alone, batched in zip(rows, one_by_one, together, strict=True):
+        assert len(alone.explanation_E) == len(passage.explanation)
+        torch.testing.assert_close(alone.explanation_E, batched.explanation_E, atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.solution_S, batched.solution_S, atol=1e-5, rtol=0)
+
+
+def test_a_batch_stays_within_its_token_budget() -> None:
+    scorer = Scorer(tiny(ARCHITECTURES["qwen2, tied head"]), ScoringSettings(tokens_per_batch=90))
+    rows = passages(40, seed=3)
+    batches = list(scorer.batches(rows))
+    assert sorted(index for batch in batches for index in batch) == list(range(40))
+    assert all(len(batch) == 1 or len(batch) * max(len(rows[i].input_ids) for i in batch) <= 90 for batch in batches)
+
+
+@torch.no_grad()
+def test_exact_kl_equals_a_float64_oracle_and_sampled_kl_is_unbiased_for_it() -> None:
+    teacher, student = tiny(ARCHITECTURES["qwen2, tied head"], 1), tiny(ARCHITECTURES["qwen2, tied head"], 2)
+    settings = ScoringSettings(tokens_per_batch=120, head_rows=5)
+    ours, theirs = passages(8, seed=4), passages(8, seed=4, before=9)
+    exact = full_vocabulary_kl(Scorer(teacher, settings), theirs, Scorer(student, settings), ours, 0.7)
+    for kl_E, mine, their in zip(exact, ours, theirs, strict=True):
+        student_EV = student.double()(torch.tensor([mine.input_ids])).logits[0][[i - 1 for i in mine.explanation]] / 0.7
+        teacher_EV = teacher.double()(torch.tensor([their.input_ids])).logits[0][[i - 1 for i in their.explanation]] / 0.7
+        expected_E = torch.nn.functional.kl_div(
+            student_EV.log_softmax(-1), teacher_EV.log_softmax(-1), log_target=True, reduction="none"
+        ).sum(-1)
+        student.float(), teacher.float()
+        torch.testing.assert_close(kl_E.double(), expected_E, atol=1e-5, rtol=0)
+        assert (kl_E > -1e-6).all()
+
+
+def test_an_architecture_whose_head_we_misread_is_refused() -> None:
+    model = tiny(ARCHITECTURES["qwen2, tied head"])
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output)
+    original = model.forward
+
+    def forward(*inputs: object, **options: object) -> object:
+        result = original(*inputs, **options)
+        result.logits = result.logits * 2
+        return result
+
+    model.forward = forward  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="cannot be scored"):
+        Scorer(model, ScoringSettings())

@@ -7,6 +7,7 @@ the repair of a folder: a model that lacks weights is refused, where transformer
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"model {name!r}: the folder has no tokenizer ({_TOKENIZER_FILES[0]}); save one beside the weights"
         )
-    with _quiet(), _one_line(name, "tokenizer"):
+    with quiet(), _one_line(name, "tokenizer"):
         loader = PreTrainedTokenizerFast if folder is not None and _is_plain(folder) else AutoTokenizer
         tokenizer = cast(PreTrainedTokenizerBase, loader.from_pretrained(name))
     return prepare_tokenizer(tokenizer, name)
@@ -106,7 +107,7 @@ def load_model(name: str, settings: ModelSettings) -> PreTrainedModel:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = resolve_device(settings)
-    with _quiet(), _one_line(name, "weights"):
+    with quiet(), _one_line(name, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=resolve_dtype(settings, device), output_loading_info=True
         )
@@ -132,10 +133,15 @@ def resolve_device(settings: ModelSettings) -> torch.device:
     """The device that `settings.device` means here; raises ModelError where it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if settings.device == "auto":
-        return torch.device(next(device for device in ("cuda", "mps", "cpu") if there[device]))
+        return _of_this_process(next(device for device in ("cuda", "mps", "cpu") if there[device]))
     if not there[settings.device]:
         raise ModelError(f"device {settings.device!r} is not available to torch {torch.__version__}; use device 'auto'")
-    return torch.device(settings.device)
+    return _of_this_process(settings.device)
+
+
+def _of_this_process(device: str) -> torch.device:
+    """The GPU that torchrun gave this process; the one device of its kind elsewhere."""
+    return torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
 
 
 def resolve_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
@@ -145,11 +151,25 @@ def resolve_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:
     return cast(torch.dtype, getattr(torch, settings.dtype))
 
 
+def training_settings(settings: ModelSettings) -> ModelSettings:
+    """`settings` for a model that will be trained: its weights are held in float32, whatever it computes in.
+
+    bfloat16 weights near 0.02 are 1e-4 apart: a step of AdamW at a learning rate of 1e-5 would round to nothing.
+    """
+    return ModelSettings(device=settings.device, dtype="float32", threads=settings.threads)
+
+
+def cast_parameters(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Casts the parameters alone, in place: `model.to(dtype)` would round the rotary frequencies (a buffer) too."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
 def save_pair(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Saves both into the folder `out`, whose config.json appears last: a folder that has one is whole."""
     writing = out / "model.partial"
     shutil.rmtree(writing, ignore_errors=True)
-    with _quiet():
+    with quiet():
         model.save_pretrained(writing)
         tokenizer.save_pretrained(writing)
     move_in(writing, out)
@@ -216,7 +236,7 @@ def _one_line(name: str, part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences transformers' progress bars and load reports, which say nothing that `_one_line` does not."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -6,6 +6,7 @@ arithmetic learnable. Left out on purpose: other architectures, and any training
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from transformers import (
 
 from student.configs import ScratchConfig
 from student.errors import OutputError
-from student.models import PLAIN_CHAT_TEMPLATE, resolve_dtype, save_pair
+from student.models import PLAIN_CHAT_TEMPLATE, cast_parameters, resolve_dtype, save_pair
 from student.problems import Problem
 from student.tags import RLT, STYLES
 
@@ -65,28 +66,30 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def random_model(
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    key_value_heads: int,
-    intermediate_size: int,
-    max_tokens: int,
-    seed: int,
-    rope_theta: float = 10_000.0,
-) -> Qwen2ForCausalLM:
+@dataclass(frozen=True)
+class ModelShape:
+    """The size of a Qwen2."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate_size: int
+    max_tokens: int
+    rope_theta: float = 10_000.0
+
+
+def random_model(tokenizer: PreTrainedTokenizerBase, shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
     """A Qwen2 with tied embeddings whose weights are drawn from `seed`; torch's own generator is left as it was."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=key_value_heads,
-        intermediate_size=intermediate_size,
-        max_position_embeddings=max_tokens,
-        rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.max_tokens,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -111,18 +114,10 @@ def corpus(problems: Sequence[Problem]) -> Iterator[str]:
 def make_scratch(config: ScratchConfig, problems: Sequence[Problem]) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model and tokenizer that `config` describes, the tokenizer trained on `problems`."""
     tokenizer = train_tokenizer(corpus(problems), config.vocabulary)
-    model = random_model(
-        tokenizer,
-        hidden_size=config.hidden_size,
-        layers=config.layers,
-        heads=config.heads,
-        key_value_heads=config.key_value_heads,
-        intermediate_size=config.intermediate_size,
-        max_tokens=config.max_tokens,
-        seed=config.seed,
-    )
-    dtype = torch.float32 if config.dtype == "auto" else resolve_dtype(config, torch.device("cpu"))
-    torch.nn.Module.to(model, dtype)
+    shape = ModelShape(**{field.name: getattr(config, field.name) for field in fields(ModelShape)[:-1]})
+    model = random_model(tokenizer, shape, config.seed)
+    if config.dtype != "auto":
+        cast_parameters(model, resolve_dtype(config, torch.device("cpu")))
     return model, tokenizer
 
 

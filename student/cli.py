@@ -18,8 +18,12 @@ from student.errors import RltError
 
 @dataclass(frozen=True)
 class Verb:
-    """One word after `rlt`: the settings it takes and the function (`module:name`) that carries it out."""
+    """One word after `rlt`: the settings it takes and the function (`module:name`) that carries it out.
 
+    `place` is its place in the chain from problems to students, in which `--help` lists the verbs.
+    """
+
+    place: int
     name: str
     summary: str
     config_type: type[Config]
@@ -34,7 +38,7 @@ class Verb:
 def verbs() -> dict[str, Verb]:
     """Every verb of the installed packages, by name."""
     found = [verb for entry in entry_points(group="rlt.verbs") for verb in entry.load()]
-    return {verb.name: verb for verb in found}
+    return {verb.name: verb for verb in sorted(found, key=lambda verb: verb.place)}
 
 
 def usage(known: dict[str, Verb]) -> str:

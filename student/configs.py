@@ -20,8 +20,10 @@ class ProblemSource(Config):
     """Split to read where the source has several."""
     columns: dict[str, str] = {}
     """Own column names, as field=column (fields: question, solution, reasoning_trace, answer); synonyms are found."""
+    skip: int = Field(0, ge=0)
+    """Leave out the first N problems (those may be for training, the rest for evaluation)."""
     limit: int | None = Field(None, gt=0)
-    """Use only the first N problems."""
+    """Use only the first N problems of what is left."""
     skip_invalid: bool = False
     """Set bad rows aside in a side file and go on, instead of stopping before any work."""
 
@@ -165,27 +167,6 @@ class ScratchConfig(ProblemSource, ModelSettings):
         return self
 
 
-class ScoreConfig(ModelSettings):
-    """Scores explanations (any traces) by a student's understanding: rSS, rKL, their parts and the reward."""
-
-    traces: str
-    """Explanations from `rlt explain`, or problems with a reasoning_trace column."""
-    student: str
-    """The frozen student, a model folder or hub name."""
-    out: str
-    """Where to write the scored rows (JSONL or Parquet)."""
-    teacher: str | None = None
-    """The model that wrote the traces; without it rKL is left out and the reward is rSS alone."""
-    tags: TagStyle = "rlt"
-    """Tag style."""
-    skip_invalid: bool = False
-    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
-    reward: RewardConfig = RewardConfig()
-    """The reward."""
-    scoring: ScoringSettings = ScoringSettings()
-    """Cost of scoring."""
-
-
 class DistillConfig(ModelSettings):
     """Trains a student on question -> thought -> solution, from explanations."""
 
@@ -225,9 +206,8 @@ class EvaluateConfig(ProblemSource, ModelSettings):
 
 
 VERBS = [
-    Verb("problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"),
-    Verb("scratch", "make a small model from scratch, for trying things without weights", ScratchConfig, "student.scratch:main"),
-    Verb("score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "student.score:main"),
-    Verb("distill", "train a student on explanations", DistillConfig, "student.distill:main"),
-    Verb("evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
+    Verb(1, "problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"),
+    Verb(2, "scratch", "make a small model from scratch, for trying things without weights", ScratchConfig, "student.scratch:main"),
+    Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
+    Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
 ]

@@ -112,7 +112,7 @@ def score_explanation(
         rkl=rkl,
         kl_mean=kl_mean,
         kl_max=kl_max,
-        penalty=penalty,
+        unclosed_penalty=penalty,
         notes=_notes(solution_logp_S, kl_E, closed, cut_tokens),
     )
 

@@ -95,7 +95,7 @@ class Scorer:
         return hidden
 
     def _passage_logps(self, passage: Passage, states_NH: Tensor, temperature: float) -> PassageLogps:
-        targets_N = torch.tensor(_targets(passage), device=states_NH.device)
+        targets_N = torch.tensor(_targets(passage), dtype=torch.long, device=states_NH.device)
         logps_N = torch.cat([
             _chosen(self.head.logits(states) / temperature, targets)
             for states, targets in zip(

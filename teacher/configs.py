@@ -3,6 +3,7 @@
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
@@ -134,15 +135,34 @@ class ExplainConfig(ProblemSource, ModelSettings):
     """How explanations are sampled."""
 
 
-class RunConfig(Config):
-    """Runs a whole recipe: every table of the TOML file, in order, skipping what is done."""
+class ScoreConfig(ModelSettings):
+    """Scores explanations (any traces) by a student's understanding: rSS, rKL, their parts and the reward."""
 
-    recipe: str
+    traces: str
+    """Explanations from `rlt explain`, or problems with a reasoning_trace column."""
+    student: str
+    """The frozen student, a model folder or hub name."""
+    out: str
+    """Where to write the scored rows (JSONL or Parquet)."""
+    teacher: str | None = None
+    """The model that wrote the traces; without it rKL is left out and the reward is rSS alone."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    skip_invalid: bool = False
+    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
+    reward: RewardConfig = RewardConfig()
+    """The reward."""
+    scoring: ScoringSettings = ScoringSettings()
+    """Cost of scoring."""
+
+
+class RunConfig(Config):
+    """Runs a whole recipe: every table of a TOML file in order. What is done already is not done again."""
+
+    recipe: CliPositionalArg[str]
     """A TOML file with one table a verb, or the name of a checked-in recipe."""
-    folder: str = "runs"
-    """Where relative output paths of the recipe go."""
     problems: str | None = None
-    """Replaces the recipe's own file of problems."""
+    """The problems, for every table that names none."""
 
 
 class DemoConfig(Config):
@@ -161,9 +181,10 @@ class DemoConfig(Config):
 
 
 VERBS = [
-    Verb("warmup", "teach a model the explanation format (SFT on traces)", WarmupConfig, "teacher.warmup:main"),
-    Verb("train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
-    Verb("explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
-    Verb("run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
-    Verb("demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
+    Verb(3, "warmup", "teach a model the explanation format (SFT on traces)", WarmupConfig, "teacher.warmup:main"),
+    Verb(4, "train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
+    Verb(5, "explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
+    Verb(6, "score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "teacher.score:main"),
+    Verb(9, "run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
+    Verb(10, "demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
 ]

@@ -23,12 +23,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from student.configs import RewardConfig
 from student.explanations import Score
-from student.reading import Passage, StudentFormat
-from student.rewards import ESTIMATORS, group_spread, score_explanation
-from student.scorer import PassageLogps, Scorer, full_vocabulary_kl
-from teacher.prompts import Explained, TeacherFormat
+from student.rewards import group_spread
+from student.scorer import Scorer
+from teacher.reward_model import Draft, RewardModel
 from teacher.vllm_sync import reload_weights_on_cpu
 
 
@@ -40,9 +38,7 @@ REFERENCE_FILE = "reference.safetensors"
 class Rollout:
     """One explanation sampled during RL, with its score: what observers see."""
 
-    question: str
-    solution: str
-    explained: Explained
+    draft: Draft
     score: Score
 
 
@@ -51,27 +47,14 @@ Observer = Callable[[int, Sequence[Rollout]], Mapping[str, float]]
 
 
 class StudentReward:
-    """The reward function that TRL calls: cuts explanations out of completions and has the student score them."""
+    """The reward function that TRL calls: cuts explanations out of completions and has the reward model score them."""
 
     __name__ = "student"
 
-    def __init__(
-        self,
-        teacher_format: TeacherFormat,
-        student_format: StudentFormat,
-        student: Scorer,
-        config: RewardConfig,
-        group_size: int,
-        observers: Sequence[Observer] = (),
-    ) -> None:
-        self.teacher_format = teacher_format
-        self.student_format = student_format
-        self.student = student
-        self.config = config
+    def __init__(self, model: RewardModel, group_size: int, observers: Sequence[Observer] = ()) -> None:
+        self.model = model
         self.group_size = group_size
         self.observers = observers
-        self.teacher: Scorer | None = None
-        """The policy as a scorer; set by the trainer, used by the exact KL only."""
 
     def __call__(
         self,
@@ -84,52 +67,21 @@ class StudentReward:
         **_: Any,
     ) -> list[float]:
         """The reward of each completion; also logs every part of it."""
-        explained = [self.teacher_format.cut(ids) for ids in completion_ids]
-        passages = [
-            self.student_format.read(*row, max_tokens=self.student.max_tokens)
-            for row in zip(question, [each.explanation_ids for each in explained], solution, strict=True)
-        ]
-        logps = self.student.logps(passages, self.config.temperature)
-        kl = self._token_kl(question, solution, explained, passages, logps, teacher_logps)
-        scores = [
-            score_explanation(logp.solution_S, kl_E, self.config, closed=each.closed, cut_tokens=passage.cut_tokens)
-            for logp, kl_E, each, passage in zip(logps, kl, explained, passages, strict=True)
-        ]
-        rollouts = [Rollout(*row) for row in zip(question, solution, explained, scores, strict=True)]
-        self._log(trainer_state.global_step, rollouts, log_metric)
-        return [score.reward for score in scores]
+        explained = [self.model.teacher_format.cut(ids) for ids in completion_ids]
+        drafts = [Draft(*row) for row in zip(question, solution, explained, teacher_logps, strict=True)]
+        rollouts = [Rollout(draft, score) for draft, score in zip(drafts, self.model.scores(drafts), strict=True)]
+        for name, value in self._metrics(trainer_state.global_step, rollouts).items():
+            log_metric(name, value)
+        return [rollout.score.reward for rollout in rollouts]
 
-    def _token_kl(
-        self,
-        questions: Sequence[str],
-        solutions: Sequence[str],
-        explained: Sequence[Explained],
-        passages: Sequence[Passage],
-        logps: Sequence[PassageLogps],
-        teacher_logps: Sequence[Tensor],
-    ) -> list[Tensor]:
-        if self.config.kl_estimator == "exact":
-            assert self.teacher is not None, "the trainer sets the teacher before the first reward"
-            theirs = [
-                self.teacher_format.passage(question, solution, each.explanation_ids)
-                for question, solution, each in zip(questions, solutions, explained, strict=True)
-            ]
-            return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
-        estimate = ESTIMATORS[self.config.kl_estimator]
-        known = [min(each.sampled_tokens, len(logp.explanation_E)) for each, logp in zip(explained, logps, strict=True)]
-        return [
-            estimate(teacher_E[:length].float().cpu(), logp.explanation_E[:length])
-            for teacher_E, logp, length in zip(teacher_logps, logps, known, strict=True)
-        ]
-
-    def _log(self, step: int, rollouts: Sequence[Rollout], log_metric: Callable[[str, float], None]) -> None:
-        metrics = score_metrics([each.score for each in rollouts], self.group_size)
-        metrics["explanation/tokens"] = _mean([len(each.explained.explanation_ids) for each in rollouts])
-        metrics["explanation/unclosed"] = _mean([not each.explained.closed for each in rollouts])
+    def _metrics(self, step: int, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        explained = [rollout.draft.explained for rollout in rollouts]
+        metrics = score_metrics([rollout.score for rollout in rollouts], self.group_size)
+        metrics["explanation/tokens"] = _mean([len(each.explanation_ids) for each in explained])
+        metrics["explanation/unclosed"] = _mean([not each.closed for each in explained])
         for observer in self.observers:
             metrics.update(observer(step, rollouts))
-        for name, value in metrics.items():
-            log_metric(name, value)
+        return metrics
 
 
 def score_metrics(scores: Sequence[Score], group_size: int) -> dict[str, float]:
@@ -173,8 +125,8 @@ class TeacherTrainer(GRPOTrainer):
         self._prompt_ids = prompt_ids
         self._policy_logps: Tensor | None = None
         super().__init__(reward_funcs=[reward], **trl)
-        if reward.config.kl_estimator == "exact":
-            reward.teacher = Scorer(self.accelerator.unwrap_model(self.model), reward.student.settings)
+        if reward.model.config.kl_estimator == "exact":
+            reward.model.teacher = Scorer(self.accelerator.unwrap_model(self.model), reward.model.student.settings)
         if self.use_vllm and self.vllm_mode == "colocate" and self.accelerator.device.type == "cpu":
             reload_weights_on_cpu(self.vllm_generation)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import GRPOConfig
 
 from student.checkpoints import last_checkpoint
 from student.config import remember
 from student.errors import RltError, ScoringError
-from student.interruption import StopOnSigterm
-from student.metrics import MetricsFile
+from student.interruption import Interrupted, StopOnSigterm
+from student.metrics import MetricsFile, ProgressBar
 from student.models import load_model, load_pair, load_tokenizer, save_pair, training_settings
 from student.problem_files import read_problems
 from student.problems import Problem
@@ -29,6 +29,7 @@ from teacher.configs import TrainConfig
 from teacher.errors import TokenizerMismatch, TooFewProblems
 from teacher.grpo import Observer, StudentReward, TeacherTrainer
 from teacher.prompts import TeacherFormat
+from teacher.reward_model import RewardModel
 
 
 def main(config: TrainConfig) -> None:
@@ -66,9 +67,8 @@ def train(
     student_format = StudentFormat(tokenizer, STYLES[config.tags])
     scorer = Scorer(student, config.scoring)
     prompts = build_prompts(problems, teacher_format, student_format, scorer.max_tokens, config)
-    reward = StudentReward(
-        teacher_format, student_format, scorer, config.reward, config.grpo.group_size, observers=observers
-    )
+    model = RewardModel(teacher_format, student_format, scorer, config.reward)
+    reward = StudentReward(model, config.grpo.group_size, observers)
     stop = StopOnSigterm()
     trainer = TeacherTrainer(
         reward=reward,
@@ -77,12 +77,13 @@ def train(
         args=trl_config(config, teacher),
         train_dataset=prompts.rows,
         processing_class=tokenizer,
-        callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl")],
+        callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(config.out))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.stopped:
-        raise RltError(f"stopped at step {trainer.state.global_step}, saved; run the same command again to go on")
+        raise Interrupted(trainer.state.global_step, trainer.state.max_steps)
     save_pair(teacher, tokenizer, Path(config.out))
     return trainer
 
@@ -161,6 +162,7 @@ def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
         save_total_limit=grpo.keep_checkpoints,
         logging_steps=grpo.log_steps,
         report_to="none" if config.tracker == "none" else config.tracker,
+        disable_tqdm=True,
         seed=grpo.seed,
         dataloader_pin_memory=on_cuda,
     )

@@ -43,7 +43,7 @@ def test_an_empty_solution_counts_one_nat_a_statistic_and_is_noted() -> None:
 def test_a_cut_explanation_is_charged_like_an_unclosed_one_and_noted() -> None:
     score = score_explanation(tensor([-1.0]), tensor([0.0]), PAPER, cut_tokens=7)
     assert score.reward == pytest.approx(-2.01, abs=1e-6)
-    assert score.penalty == 1.0
+    assert score.unclosed_penalty == 1.0
     assert "7 tokens" in score.notes[0]
 
 

@@ -1,0 +1,94 @@
+"""The reward model: a frozen student, and the teacher beside it, turn explanations into scores.
+
+One path for RL, `rlt score` and the service. The teacher's log-probabilities are handed in where somebody has them (the
+trainer), computed from the teacher's own model where it is given, and left out, with rKL, where there is neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from student.configs import RewardConfig
+from student.explanations import Score
+from student.reading import Passage, StudentFormat
+from student.rewards import ESTIMATORS, score_explanation
+from student.scorer import PassageLogps, Scorer, full_vocabulary_kl
+from teacher.prompts import Explained, TeacherFormat
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An explanation to be scored, with what it explains."""
+
+    question: str
+    solution: str
+    explained: Explained
+    teacher_logps_E: Tensor | None = None
+    """The teacher's log-probabilities of at least the explanation's sampled tokens, where they are known already."""
+
+
+class RewardModel:
+    """Scores drafts by `config`; holds models, no state."""
+
+    def __init__(
+        self,
+        teacher_format: TeacherFormat,
+        student_format: StudentFormat,
+        student: Scorer,
+        config: RewardConfig,
+        teacher: Scorer | None = None,
+    ) -> None:
+        self.teacher_format = teacher_format
+        self.student_format = student_format
+        self.student = student
+        self.config = config
+        self.teacher = teacher
+
+    def scores(self, drafts: Sequence[Draft]) -> list[Score]:
+        """The score of each draft, in the order given; raises ScoringError where a problem does not fit the student."""
+        passages = [
+            self.student_format.read(
+                draft.question, draft.explained.explanation_ids, draft.solution, max_tokens=self.student.max_tokens
+            )
+            for draft in drafts
+        ]
+        logps = self.student.logps(passages, self.config.temperature)
+        return [
+            score_explanation(
+                logp.solution_S, kl_E, self.config, closed=draft.explained.closed, cut_tokens=passage.cut_tokens
+            )
+            for draft, passage, logp, kl_E in zip(drafts, passages, logps, self._kl(drafts, passages, logps), strict=True)
+        ]
+
+    def _kl(
+        self, drafts: Sequence[Draft], passages: Sequence[Passage], logps: Sequence[PassageLogps]
+    ) -> Sequence[Tensor | None]:
+        if self.config.kl_estimator == "exact":
+            return self._exact_kl(drafts, passages)
+        estimate = ESTIMATORS[self.config.kl_estimator]
+        return [
+            None if teacher_E is None else estimate(*_known(draft, teacher_E, logp.explanation_E))
+            for draft, teacher_E, logp in zip(drafts, self._teacher_logps(drafts), logps, strict=True)
+        ]
+
+    def _exact_kl(self, drafts: Sequence[Draft], passages: Sequence[Passage]) -> Sequence[Tensor | None]:
+        if self.teacher is None:
+            return [None] * len(drafts)
+        theirs = [self._teacher_passage(draft) for draft in drafts]
+        return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
+
+    def _teacher_logps(self, drafts: Sequence[Draft]) -> list[Tensor | None]:
+        if self.teacher is None or all(draft.teacher_logps_E is not None for draft in drafts):
+            return [draft.teacher_logps_E for draft in drafts]
+        theirs = [self._teacher_passage(draft) for draft in drafts]
+        return [logps.explanation_E for logps in self.teacher.logps(theirs, self.config.temperature)]
+
+    def _teacher_passage(self, draft: Draft) -> Passage:
+        return self.teacher_format.passage(draft.question, draft.solution, draft.explained.explanation_ids)
+
+
+def _known(draft: Draft, teacher_E: Tensor, student_E: Tensor) -> tuple[Tensor, Tensor]:
+    """The leading tokens that the teacher sampled and the student read: both have a log-probability for those."""
+    length = min(draft.explained.sampled_tokens, len(teacher_E), len(student_E))
+    return teacher_E[:length].float().cpu(), student_E[:length]

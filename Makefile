@@ -1,0 +1,44 @@
+# `make` alone lists the commands. Each sets up what it needs.
+
+# The environment keeps the Python it was made with; `make clean setup PYTHON=python3.13` makes it with another.
+PYTHON ?= $(shell test -x .venv/bin/python && echo .venv/bin/python || echo python3)
+# cpu, cuda or plain (see scripts/make_venv.py); empty finds out.
+FLAVOUR ?=
+
+VENV := .venv/bin/python -m
+
+# Nothing here reports home.
+export DO_NOT_TRACK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export VLLM_NO_USAGE_STATS := 1
+
+.PHONY: help setup demo test check lint types format clean
+
+help:  ## list the commands
+	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv from the pinned versions (again: only if they changed)
+	@$(PYTHON) scripts/make_venv.py $(FLAVOUR)
+
+demo: setup  ## train a teacher and its students in a toy world; ends with demo/report.html (ARGS="--full --seeds 5")
+	@.venv/bin/rlt demo $(ARGS)
+
+test: setup  ## run every test (ARGS="-k reward")
+	@$(VENV) pytest $(ARGS)
+
+check: lint types test  ## everything that CI checks: lint, types, tests
+
+lint: setup  ## check style and formatting
+	@$(VENV) ruff check
+	@$(VENV) ruff format --check
+
+types: setup  ## check the types, strictly
+	@$(VENV) mypy
+
+format: setup  ## put the code into the project's format
+	@$(VENV) ruff check --fix
+	@$(VENV) ruff format
+
+clean:  ## remove .venv and caches; demo/ and runs/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find student teacher server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

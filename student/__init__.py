@@ -1,4 +1,4 @@
-"""The student's side: it reads, understands (which is the reward), learns and is examined. Imports neither of its siblings.
+"""The student's side: it reads, understands (which is the reward), learns and is examined. Imports no sibling package.
 
 problem       a question with its solution; problems.py, read from files by problem_files.py
 trace         somebody's existing way from a question to its solution
@@ -7,8 +7,8 @@ thought       the explanation in the place where a student thinks, between quest
 tags          the literal text around solution, explanation and thought; tags.py
 passage       what a model reads, as token ids, and where explanation and solution stand in it; reading.py
 scorer        a frozen student that returns the log-probability of every token of a passage; scorer.py
-score         the reward of an explanation and its parts: rSS (is the solution understood after it?) less rKL (is each of
-              its steps plausible without the solution?); rewards.py
+score         the reward of an explanation and its parts: rSS (is the solution understood after it?) less rKL (is each
+              of its steps plausible without the solution?); rewards.py
 engine        what samples text, transformers or vLLM; engine.py, engine_vllm.py
 distillation  training a student on question, thought, solution; distill.py on sft.py
 evaluation    sampling a student's solutions and grading them; evaluate.py, grading.py

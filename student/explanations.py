@@ -1,0 +1,184 @@
+"""Explanations as rows: what a teacher wrote for a problem, and later what the reward says of it.
+
+`rlt explain` writes these rows, `rlt score` fills in their scores, `rlt distill` trains on them; each reads JSONL or
+Parquet. A trace of any origin enters the chain here too, as a problem row with a `reasoning_trace`. A row that could
+not be made is a row with its `error`: data, so that its siblings go on.
+"""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from student.errors import ProblemError
+from student.problem_files import Intake, SideFile
+from student.problems import Problem
+from student.row_layouts import BadRow, RowReader
+from student.rows import open_rows, shown
+from student.tags import Tags, TagStyle
+
+
+class Score(BaseModel):
+    """The reward of one explanation and its parts (method.md 3); those of rKL are None where there was no teacher."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reward: float
+    rss: float
+    ss_mean: float
+    ss_min: float
+    rkl: float | None = None
+    kl_mean: float | None = None
+    kl_max: float | None = None
+    unclosed_penalty: float = 0.0
+    """What a missing end tag cost; it is contained in the reward."""
+    notes: tuple[str, ...] = ()
+    """What was out of the ordinary and how it was scored: an empty explanation, a cut one."""
+
+
+class Explanation(BaseModel):
+    """What a teacher wrote for sample number `sample` of a problem: one row.
+
+    `explanation` is the text before the first end tag, untouched; `token_ids` are the very tokens that were sampled, in
+    the teacher's vocabulary (None for a trace that was read as text).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = ""
+    """`problem_id-sample`; computed, whatever a file says."""
+    problem_id: str
+    sample: int = Field(ge=0)
+    question: str = Field(min_length=1)
+    solution: str = Field(min_length=1)
+    answer: str | None = None
+    explanation: str
+    token_ids: tuple[int, ...] | None = None
+    closed: bool
+    """The end tag was reached."""
+    finished: bool
+    """The teacher ended by itself; False: cut by max_tokens or its context."""
+    teacher: str | None = None
+    teacher_digest: str | None = None
+    """Of the teacher's weights (student.models.weights_digest)."""
+    seed: int | None = None
+    temperature: float | None = None
+    tags: TagStyle | None = None
+    error: str | None = None
+    """Why there is no explanation; None where there is one."""
+    score: Score | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compute_id(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {**values, "id": f"{values.get('problem_id')}-{values.get('sample')}"}
+
+
+def from_trace(problem: Problem) -> Explanation:
+    """A problem's own reasoning trace as its explanation number 0."""
+    assert problem.reasoning_trace is not None, "only problems that have a trace are turned into explanations"
+    return Explanation(
+        problem_id=problem.id,
+        sample=0,
+        question=problem.question,
+        solution=problem.solution,
+        answer=problem.answer,
+        explanation=problem.reasoning_trace,
+        closed=True,
+        finished=True,
+    )
+
+
+def read_explanations(
+    source: str, tags: Tags, skip_invalid: bool = False, aside: Path | None = None
+) -> list[Explanation]:
+    """The explanations of a source in their order, each id once: rows of our own, or problems with a trace.
+
+    Rows that carry an `error` are among them. Bad rows raise ProblemError, which names the first of them, unless
+    `skip_invalid`: then they are written to `aside` (JSONL: line, reason, row) and counted on stderr.
+    """
+    opened = open_rows(source)
+    intake = Intake(opened.name, opened.form)
+    reader = RowReader({}, tags)
+    found: dict[str, Explanation] = {}
+    with ExitStack() as outputs:
+        side_file = SideFile(aside if skip_invalid else None, outputs)
+        for number, row in opened.rows:
+            intake.rows += 1
+            try:
+                explanation = _explanation_of(row, reader)
+            except BadRow as bad:
+                intake.leave_out(number, str(bad))
+                side_file.add(number, str(bad), row)
+                continue
+            intake.duplicates += explanation.id in found
+            found.setdefault(explanation.id, explanation)
+    _check(intake, len(found), skip_invalid)
+    for remark in intake.remarks(aside):
+        print(f"rlt: {remark}", file=sys.stderr)
+    return list(found.values())
+
+
+def _explanation_of(row: Mapping[str, Any] | str, reader: RowReader) -> Explanation:
+    if isinstance(row, str):
+        raise BadRow(row)
+    if {"problem_id", "explanation"} <= row.keys():
+        return _own_row(row)
+    problem = reader.problem(row)
+    if problem.reasoning_trace is None:
+        raise BadRow(f"neither an explanation of ours nor a problem with a reasoning_trace (columns: {', '.join(row)})")
+    return from_trace(problem)
+
+
+def _own_row(row: Mapping[str, Any]) -> Explanation:
+    try:
+        return Explanation.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the row"
+        raise BadRow(f"{field}: {first['msg']}, got {shown(first['input'])}") from error
+
+
+def _check(intake: Intake, kept: int, skip_invalid: bool) -> None:
+    if not intake.rows:
+        raise ProblemError(f"{intake.name}: no rows in it; check that it is the right file, and was written whole")
+    if intake.bad and not (skip_invalid and kept):
+        remedy = "mend them" if skip_invalid else "mend them, or leave them out with --skip-invalid"
+        raise ProblemError(f"{intake.bad} of {intake.rows} rows cannot be used: {intake.bad_rows()}; {remedy}")
+
+
+SCORE_SCHEMA = pa.struct(
+    [
+        *((name, pa.float64()) for name in ("reward", "rss", "ss_mean", "ss_min", "rkl", "kl_mean", "kl_max")),
+        ("unclosed_penalty", pa.float64()),
+        ("notes", pa.list_(pa.string())),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem_id", pa.string()),
+        ("sample", pa.int64()),
+        ("question", pa.string()),
+        ("solution", pa.string()),
+        ("answer", pa.string()),
+        ("explanation", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("closed", pa.bool_()),
+        ("finished", pa.bool_()),
+        ("teacher", pa.string()),
+        ("teacher_digest", pa.string()),
+        ("seed", pa.int64()),
+        ("temperature", pa.float64()),
+        ("tags", pa.string()),
+        ("error", pa.string()),
+        ("score", SCORE_SCHEMA),
+    ]
+)
+"""The columns of Explanation in Parquet."""

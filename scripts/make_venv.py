@@ -50,6 +50,10 @@ class SetupError(Exception):
     """What is wrong and what to do about it, in one line."""
 
 
+class NotInIndex(SetupError):
+    """The package index answers, and does not have it."""
+
+
 def fits(version: "tuple[int, ...]") -> bool:
     """Whether a Python of this version can hold the pinned packages.
 
@@ -142,16 +146,22 @@ def check_disk(flavour: str, free: int) -> None:
 
 def install(flavour: str) -> None:
     """Everything pinned, and nothing that breaks it."""
-    pins = ["-c", str(ROOT / "constraints" / f"{flavour}.txt")]
-    torch = ["install", *pins, "torch", "setuptools"]
+    constraints = ROOT / "constraints"
+    pinned = (constraints / f"{flavour}.txt").read_text(encoding="utf-8")
+    # Asked for by version and not by constraint: of a constraint that cannot be met pip says only that it conflicts.
+    first = re.findall("^(?:torch|setuptools)==.+", pinned, re.MULTILINE)
+    torch = ["install", "-c", str(constraints / "common.txt"), *first]
     try:
         pip(torch, "torch")
-    except SetupError:
-        if flavour != "cpu" or "No matching distribution found" not in _log():
+    except NotInIndex:
+        if flavour != "cpu":
             raise
         pip([*torch, "--extra-index-url", CPU_TORCH], "torch, from PyTorch's own index")
     # With setuptools in place, no build isolation: that would fetch one that nothing pins.
-    pip(["install", *pins, "--no-build-isolation", "-e", FLAVOURS[flavour]], "packages")
+    pip(
+        ["install", "-c", str(constraints / f"{flavour}.txt"), "--no-build-isolation", "-e", FLAVOURS[flavour]],
+        "packages",
+    )
     if flavour == "cpu":
         pip(["uninstall", "-y", *BUILT_FOR_CUDA], "clean-up")
 
@@ -168,7 +178,7 @@ def pip(arguments: "list[str]", what: str) -> None:
             process.terminate()
             process.wait()
     if process.returncode:
-        raise SetupError(complaint(_log(), what))
+        raise failure(_log(), what)
 
 
 def _log() -> str:
@@ -184,7 +194,7 @@ def watch(process: "subprocess.Popen[bytes]", what: str) -> None:
         seconds = int(time.monotonic() - start)
         if sys.stdout.isatty():
             print(f"\r\033[Ksetup: {what}: {phase}{count}, {seconds // 60}:{seconds % 60:02}", end="", flush=True)
-        elif phase != shown:
+        elif count and phase != shown:
             print(f"setup: {what}: {phase}", flush=True)
         shown = phase
     if sys.stdout.isatty():
@@ -202,26 +212,28 @@ def progress(log: str) -> "tuple[str, str]":
     names = re.search(r"^Installing collected packages: (.*)$", log, re.MULTILINE)
     if names:
         return "installing", f" {len(names[1].split(','))} packages"
-    return "fetching", f" {len(re.findall(r'^Collecting ', log, re.MULTILINE))} packages"
+    fetched = len(re.findall("^Collecting ", log, re.MULTILINE))
+    return ("fetching", f" {fetched} packages") if fetched else ("starting", "")
 
 
-def complaint(log: str, what: str) -> str:
-    """One line for a failed run of pip, from its words.
+def failure(log: str, what: str) -> SetupError:
+    """The error that says in one line why pip failed, read from its words.
 
-    >>> complaint("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "torch")
-    'the disk is full; free some space and run it again'
-    >>> complaint("ERROR: No matching distribution found for torch==2.13.0+cpu", "torch").split(";")[0]
+    >>> failure("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "torch")
+    SetupError('the disk is full; free some space and run it again')
+    >>> failure("ERROR: No matching distribution found for torch==2.13.0+cpu", "torch").args[0].split(";")[0]
     'no torch==2.13.0+cpu for this Python and system in the package index'
     """
     if "No space left on device" in log:
-        return "the disk is full; free some space and run it again"
+        return SetupError("the disk is full; free some space and run it again")
     if re.search("Retrying \\(|Failed to establish a new connection|Read timed out|Connection refused", log):
-        return f"{what} could not be fetched: no package index answers; check network and proxy, then run it again"
-    missing = re.search("No matching distribution found for (.+)", log)
+        return SetupError(f"no package index answers for {what}; check network and proxy, then run it again")
+    missing = re.search("No matching distribution found for (\\S+)|requested \\(constraint\\) (\\S+)", log)
     if missing:
-        return f"no {missing[1].strip()} for this Python and system in the package index; pip's words: {LOG}"
-    errors = re.findall("^ERROR: (.+)", log, re.MULTILINE)
-    return f"pip failed on {what} ({errors[0] if errors else _last_line(log)}); all it said: {LOG}"
+        name = missing[1] or missing[2]
+        return NotInIndex(f"no {name} for this Python and system in the package index; what pip said: {LOG}")
+    error = re.search("^(?:ERROR: (?!Exception:)|[A-Za-z]+Error: ).+", log, re.MULTILINE)
+    return SetupError(f"pip failed on {what} ({error[0] if error else _last_line(log)}); what it said: {LOG}")
 
 
 def check_imports() -> None:

@@ -1,7 +1,7 @@
-"""Chats as token ids: the system and user turns rendered by the model's own template, up to the assistant's first token.
+"""Chats as token ids: the system and user turns rendered by the model's own template, up to the answer.
 
-What follows (tags, thought, solution) is appended as ids by student/reading.py and teacher/prompts.py, so that spans are
-known by construction and no text is ever searched for or tokenised twice. Left out: multi-turn chats and tools.
+What follows (tags, thought, solution) is appended as ids by student/reading.py and teacher/prompts.py, so that spans
+are known by construction and no text is ever searched for or tokenised twice. Left out: multi-turn chats and tools.
 """
 
 import re

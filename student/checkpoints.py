@@ -9,7 +9,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole `checkpoint-N` of a run, or None.
 
-    The trainer writes `trainer_state.json` last, so a checkpoint whose writing was cut short lacks it and is passed over.
+    The trainer writes `trainer_state.json` last, so a checkpoint that was cut short lacks it and is passed over.
     """
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _is_whole(path)]
     return max(found, key=_step, default=None)

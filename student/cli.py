@@ -96,4 +96,6 @@ def _os_complaint(error: OSError) -> str:
         errno.ENOENT: "check the path",
     }
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; {remedies.get(error.errno or 0, 'mend it and run the same command again')}"
+    return (
+        f"{where}{error.strerror or error}; {remedies.get(error.errno or 0, 'mend it and run the same command again')}"
+    )

@@ -134,7 +134,9 @@ def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
     values = config.model_dump(mode="json")
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in values.keys() | old.keys() if name not in free and values.get(name) != old.get(name)]
+        changed = [
+            name for name in values.keys() | old.keys() if name not in free and values.get(name) != old.get(name)
+        ]
         if changed:
             shown = ", ".join(f"{name} was {old.get(name)!r}, now {values.get(name)!r}" for name in sorted(changed))
             raise OutputError(f"{path.parent} holds a run with other settings ({shown}); use them, or another folder")

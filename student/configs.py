@@ -18,7 +18,7 @@ class ProblemSource(Config):
     """File (JSONL, JSON, CSV, Parquet), `datasets` folder or hub name that holds the problems."""
     split: str = "train"
     """Split to read where the source has several."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, as field=column (fields: question, solution, reasoning_trace, answer); synonyms are found."""
     skip: int = Field(0, ge=0)
     """Leave out the first N problems (those may be for training, the rest for evaluation)."""
@@ -206,8 +206,16 @@ class EvaluateConfig(ProblemSource, ModelSettings):
 
 
 VERBS = [
-    Verb(1, "problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"),
-    Verb(2, "scratch", "make a small model from scratch, for trying things without weights", ScratchConfig, "student.scratch:main"),
+    Verb(
+        1, "problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"
+    ),
+    Verb(
+        2,
+        "scratch",
+        "make a small model from scratch, for trying things without weights",
+        ScratchConfig,
+        "student.scratch:main",
+    ),
     Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
 ]

@@ -28,7 +28,9 @@ class Passage:
     """Explanation tokens left out because the row would not have fitted."""
 
 
-def assemble(before: Sequence[int], explanation: Sequence[int], between: Sequence[int], solution: Sequence[int]) -> Passage:
+def assemble(
+    before: Sequence[int], explanation: Sequence[int], between: Sequence[int], solution: Sequence[int]
+) -> Passage:
     """A passage of the four pieces in order.
 
     >>> assemble([7, 7], [1, 2, 3], [9], [5])

@@ -2,8 +2,8 @@
 
 B rows, T tokens, H hidden size, V vocabulary, N scored positions of a batch.
 
-The plain scorer: rows of similar length are right-padded into a token budget, the body runs once, and the head is applied
-`head_rows` positions at a time, only where a number is needed, so no [T, V] tensor exists. Logits are fp32 before the
+The plain scorer: rows of similar length are right-padded into a token budget, the body runs once, and the head is
+applied `head_rows` positions at a time, only where a number is needed, so no [T, V] tensor exists. Logits are fp32 before the
 softmax whatever the weights' precision. This one is meant to be right and to last as the reference of faster ones.
 Left out: packing, shared prefixes, other engines (each changes cost, never the numbers).
 """
@@ -44,7 +44,7 @@ class CausalHead:
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """fp32 logits, shape (N, V)."""
-        logits_NV = self._projection(hidden_NH).float() * self._scale
+        logits_NV: Tensor = self._projection(hidden_NH).float() * self._scale
         if self._soft_cap is None:
             return logits_NV
         return torch.tanh(logits_NV / self._soft_cap) * self._soft_cap
@@ -57,7 +57,9 @@ class Scorer:
         self.model = model
         self.settings = settings
         self.head = CausalHead(model)
-        self.max_tokens = settings.max_tokens or getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.max_tokens = settings.max_tokens or getattr(
+            model.config.get_text_config(), "max_position_embeddings", None
+        )
         self._verify_head()
 
     @torch.no_grad()
@@ -114,8 +116,8 @@ class Scorer:
         worst = (ours_TV - own_TV).abs().max().item() / max(1.0, own_TV.abs().max().item())
         if not worst <= tolerance:
             raise ModelError(
-                f"{type(self.model).__name__}: logits of body and head apart differ from the model's own by {worst:.2g} "
-                "(relative); this architecture cannot be scored, choose another model"
+                f"{type(self.model).__name__}: body and head apart differ from the model's own logits by "
+                f"{worst:.2g} (relative); this architecture cannot be scored, choose another model"
             )
 
 
@@ -166,7 +168,10 @@ def _chosen(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 def _targets(passage: Passage) -> list[int]:
     ids = passage.input_ids
-    return [*ids[passage.explanation.start : passage.explanation.stop], *ids[passage.solution.start : passage.solution.stop]]
+    return [
+        *ids[passage.explanation.start : passage.explanation.stop],
+        *ids[passage.solution.start : passage.solution.stop],
+    ]
 
 
 def _predictors(passage: Passage) -> Tensor:

@@ -87,8 +87,7 @@ THINK = Tags(
     answer_close="",
     student_system=f"{_STUDENT_WORK} Write your thought as <think> thought </think>, then the solution.",
     teacher_system=(
-        f"{_TEACHER_WORK} Write the solution as <solution> solution </solution> and the work as "
-        "<think> work </think>."
+        f"{_TEACHER_WORK} Write the solution as <solution> solution </solution> and the work as <think> work </think>."
     ),
 )
 

@@ -17,8 +17,8 @@ class TokenizerMismatch(TeacherError):
 
     def __init__(self, teacher: str, student: str) -> None:
         super().__init__(
-            f"teacher {teacher!r} and student {student!r} have different tokenizers, and rKL compares them token by token; "
-            "use a student with the teacher's tokenizer"
+            f"teacher {teacher!r} and student {student!r} have different tokenizers, and rKL compares "
+            "them token by token; use a student with the teacher's tokenizer"
         )
 
 
@@ -27,5 +27,5 @@ class TooFewProblems(TeacherError):
 
     def __init__(self, found: int, needed: int) -> None:
         super().__init__(
-            f"{found} usable problems, and a step takes {needed} (grpo.prompts_per_step); give more problems or lower it"
+            f"{found} usable problems, and a step takes {needed} (grpo.prompts_per_step); give more or lower it"
         )

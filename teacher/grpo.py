@@ -2,8 +2,8 @@
 
     advantage = (r - mean of the group) / std of the group,   r = rSS - lambda rKL        (method.md 3 and 4)
 
-TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale. Added here, each because stock TRL lacks
-it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so that
+TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale. Added here, each because stock TRL
+lacks it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so that
 nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer to
 vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
 """
@@ -28,7 +28,6 @@ from student.rewards import group_spread
 from student.scorer import Scorer
 from teacher.reward_model import Draft, RewardModel
 from teacher.vllm_sync import reload_weights_on_cpu
-
 
 REFERENCE_FILE = "reference.safetensors"
 """The reference model in a checkpoint."""
@@ -103,7 +102,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(1, len(values))
 
 
-class EpochSampler(RepeatSampler):
+class EpochSampler(RepeatSampler):  # type: ignore[misc]  # TRL ships no types
     """TRL's sampler, with an order that depends on the epoch's number alone.
 
     TRL's draws each epoch's permutation from one generator and has no `set_epoch`, so a run resumed in its second epoch
@@ -115,7 +114,7 @@ class EpochSampler(RepeatSampler):
         self.generator.manual_seed(self.seed + epoch)
 
 
-class TeacherTrainer(GRPOTrainer):
+class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's GRPO trainer with a `StudentReward`. The rows need `prompt`, `question` and `solution`.
 
     `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model.
@@ -164,12 +163,11 @@ class TeacherTrainer(GRPOTrainer):
         """TRL's own condition for computing the policy's log-probabilities before the reward."""
         settings = self.args
         steps_per_batch = settings.steps_per_generation * self.num_iterations
-        return settings.gradient_accumulation_steps % steps_per_batch != 0 or (
-            self.use_vllm and self.vllm_importance_sampling_correction
-        )
+        within_a_batch: bool = settings.gradient_accumulation_steps % steps_per_batch != 0
+        return within_a_batch or bool(self.use_vllm and self.vllm_importance_sampling_correction)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *inputs: Any, **options: Any) -> tuple[Any, ...]:
-        """Keeps what TRL computes: the first pass without gradient over the policy is the policy's log-probabilities."""
+        """Keeps what TRL computes: the first pass over the policy without gradient is the one we want."""
         result: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(model, *inputs, **options)
         first = self._policy_logps is None and model is self.model and not torch.is_grad_enabled()
         if first and self._trl_computes_policy_logps:
@@ -190,7 +188,7 @@ class TeacherTrainer(GRPOTrainer):
         return rewards
 
     def _forward_policy(self, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
-        """The policy's log-probabilities, shape (B, longest completion), where TRL has none: plain on-policy generate."""
+        """The policy's log-probabilities, shape (B, longest completion), where TRL has none (on-policy generate)."""
         longest_prompt, longest = max(map(len, prompts)), max(map(len, completions))
         ids_BT = torch.zeros(len(prompts), longest_prompt + longest, dtype=torch.long)
         mask_BT = torch.zeros_like(ids_BT)
@@ -200,13 +198,17 @@ class TeacherTrainer(GRPOTrainer):
             mask_BT[row, start:stop] = 1
         device = self.accelerator.device
         with torch.no_grad():
-            logps, *_ = super()._get_per_token_logps_and_entropies(
-                self.model, ids_BT.to(device), mask_BT.to(device), longest, batch_size=self.args.per_device_train_batch_size
-            )
-        return logps
+            logps_BT: Tensor = super()._get_per_token_logps_and_entropies(
+                self.model,
+                ids_BT.to(device),
+                mask_BT.to(device),
+                longest,
+                batch_size=self.args.per_device_train_batch_size,
+            )[0]
+        return logps_BT
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Adds the reference model, which TRL forgets: after a sync it is no longer the model that the run began with."""
+        """Adds the reference model, which TRL forgets: after a sync it is not the model the run began with."""
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.ref_model is not None and self.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)

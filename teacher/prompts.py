@@ -1,8 +1,9 @@
 """What the teacher sees and writes, as token ids.
 
-    chat(system, question) | solution_open | solution | solution_close | explanation_open || explanation | explanation_close | eos
+    chat(system, question) | solution_open | solution | solution_close | explanation_open
+    || explanation | explanation_close | eos
 
-What stands left of || is the prompt, an assistant turn already begun; the teacher goes on from there. Nothing in it
+What stands before || is the prompt, an assistant turn already begun; the teacher goes on from there. Nothing in it
 speaks of a student or asks to hide the solution (method.md 2). The server renders its prompts with this file too.
 """
 
@@ -94,4 +95,4 @@ class TeacherFormat:
         return low
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -42,7 +42,9 @@ def read_steps(path: Path, problems: str | None = None) -> list[Step]:
     known = verbs()
     tables = read_toml(path)
     if not tables:
-        raise ConfigError(f"{path}: an empty recipe; write one table a step, such as [train] (verbs: {', '.join(known)})")
+        raise ConfigError(
+            f"{path}: an empty recipe; write one table a step, such as [train] (verbs: {', '.join(known)})"
+        )
     return [_step(path, name, table, known, problems) for name, table in tables.items()]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from student.configs import RewardConfig
+from student.errors import ScoringError
 from student.explanations import Score
 from student.reading import Passage, StudentFormat
 from student.rewards import ESTIMATORS, score_explanation
@@ -47,19 +48,27 @@ class RewardModel:
 
     def scores(self, drafts: Sequence[Draft]) -> list[Score]:
         """The score of each draft, in the order given; raises ScoringError where a problem does not fit the student."""
-        passages = [
-            self.student_format.read(
-                draft.question, draft.explained.explanation_ids, draft.solution, max_tokens=self.student.max_tokens
-            )
-            for draft in drafts
-        ]
+        passages = [self._student_passage(draft) for draft in drafts]
         logps = self.student.logps(passages, self.config.temperature)
         return [
             score_explanation(
                 logp.solution_S, kl_E, self.config, closed=draft.explained.closed, cut_tokens=passage.cut_tokens
             )
-            for draft, passage, logp, kl_E in zip(drafts, passages, logps, self._kl(drafts, passages, logps), strict=True)
+            for draft, passage, logp, kl_E in zip(
+                drafts, passages, logps, self._kl(drafts, passages, logps), strict=True
+            )
         ]
+
+    def check(self, draft: Draft) -> None:
+        """Raises ScoringError where the student cannot read the draft, or the teacher cannot be shown it."""
+        self._student_passage(draft)
+        if self.teacher is None:
+            return
+        tokens, limit = len(self._teacher_passage(draft).input_ids), self.teacher.max_tokens
+        if limit is not None and tokens > limit:
+            raise ScoringError(
+                f"prompt and explanation take {tokens} tokens, and the teacher reads at most {limit}; leave the row out"
+            )
 
     def _kl(
         self, drafts: Sequence[Draft], passages: Sequence[Passage], logps: Sequence[PassageLogps]
@@ -83,6 +92,11 @@ class RewardModel:
             return [draft.teacher_logps_E for draft in drafts]
         theirs = [self._teacher_passage(draft) for draft in drafts]
         return [logps.explanation_E for logps in self.teacher.logps(theirs, self.config.temperature)]
+
+    def _student_passage(self, draft: Draft) -> Passage:
+        return self.student_format.read(
+            draft.question, draft.explained.explanation_ids, draft.solution, max_tokens=self.student.max_tokens
+        )
 
     def _teacher_passage(self, draft: Draft) -> Passage:
         return self.teacher_format.passage(draft.question, draft.solution, draft.explained.explanation_ids)

@@ -6,6 +6,7 @@ from its last checkpoint, exactly; SIGTERM saves one at the end of the step unde
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import GRPOConfig
 
 from student.checkpoints import last_checkpoint
-from student.config import remember
 from student.errors import RltError, ScoringError
 from student.interruption import Interrupted, StopOnSigterm
 from student.metrics import MetricsFile, ProgressBar
@@ -23,6 +23,7 @@ from student.models import load_model, load_pair, load_tokenizer, save_pair, tra
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
+from student.run_folder import begin, finish, is_finished
 from student.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import TrainConfig
@@ -35,13 +36,30 @@ from teacher.reward_model import RewardModel
 def main(config: TrainConfig) -> None:
     """Carries out `rlt train`; raises RltError where something must be mended first."""
     out = Path(config.out)
+    if is_finished(out, config):
+        return
     problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
-    remember(config, out / "settings.json", free=("tracker", "threads"))
     teacher, tokenizer = load_pair(config.teacher, training_settings(config))
     student = load_model(config.student, config)
     if not same_tokens(tokenizer, load_tokenizer(config.student)):
         raise TokenizerMismatch(config.teacher, config.student)
-    train(teacher, tokenizer, student, problems, config)
+    begin(out, config)
+    started = time.monotonic()
+    trainer = train(teacher, tokenizer, student, problems, config)
+    finish(out, {**report(trainer), "problems": len(problems), "seconds": time.monotonic() - started})
+
+
+def report(trainer: TeacherTrainer) -> dict[str, float]:
+    """Steps, and each part of the reward as the mean of the first and of the last tenth of the log."""
+    log = [entry for entry in trainer.state.log_history if "reward" in entry]
+    tenth = max(1, len(log) // 10)
+    ends = {"first": log[:tenth], "last": log[-tenth:]}
+    means = {
+        f"{name.replace('/', '_')}_{end}": sum(entry[name] for entry in entries) / len(entries)
+        for name in ("reward", "rss/total", "rkl/total")
+        for end, entries in ends.items()
+    }
+    return {"steps": trainer.state.global_step, **means}
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,7 @@ def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
         vllm_server_base_url=rollout.server_url if rollout.engine == "vllm-server" else None,
         vllm_gpu_memory_utilization=rollout.gpu_memory_fraction,
         vllm_max_model_length=rollout.max_prompt_tokens + rollout.max_tokens,
-        # Per token: TRL's default drops whole sequences whose *product* of ratios is large, a tenth of long explanations.
+        # Per token: TRL's default drops whole sequences whose *product* of ratios is large, a tenth of long ones.
         vllm_importance_sampling_mode="token_truncate",
         save_steps=grpo.save_steps,
         save_total_limit=grpo.keep_checkpoints,
@@ -174,8 +192,8 @@ def accumulation_steps(config: TrainConfig) -> int:
     completions = config.grpo.prompts_per_step * config.grpo.group_size
     if completions % per_pass:
         raise RltError(
-            f"grpo: {config.grpo.prompts_per_step} prompts x {config.grpo.group_size} explanations do not divide into passes of "
-            f"{per_pass} rows (rows_per_device x devices); choose a rows_per_device that does"
+            f"grpo: {config.grpo.prompts_per_step} prompts x {config.grpo.group_size} explanations do not divide into "
+            f"passes of {per_pass} rows (rows_per_device x devices); choose a rows_per_device that does"
         )
     return completions // per_pass
 

@@ -2,9 +2,9 @@
 
 vLLM on CPU prepacks its linear layers for oneDNN and drops the original parameters, so TRL's `load_weights` on the live
 model fails ("'Parameter' object has no attribute 'weight_loader'"). `reload_weights` runs vLLM's own loading again,
-packing included, except for a head tied to the embedding: it is packed at the first load only, and would go on with the
-old weights (vLLM 0.31; sampled log-probabilities were 0.2 nats off after one step). It is packed again by hand. On a GPU
-TRL's way is kept.
+packing included, except for a head tied to the embedding: it is packed at the first load only, and would go on with
+the old weights (vLLM 0.31; sampled log-probabilities were 0.2 nats off after one step). It is packed again by hand. On
+a GPU TRL's way is kept.
 """
 
 from typing import Any

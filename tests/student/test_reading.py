@@ -1,7 +1,8 @@
 """Spans are known by construction, whatever the texts hold."""
 
-import pytest
 from pathlib import Path
+
+import pytest
 
 from student.errors import ScoringError
 from student.models import load_tokenizer
@@ -76,7 +77,9 @@ def test_the_rlt_layout_is_the_paper_s(tiny_model_folder: Path) -> None:
 
 def test_a_template_that_opens_a_thought_does_not_open_it_twice(tiny_model_folder: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_model_folder))
-    tokenizer.chat_template = "{{ messages[-1]['content'] }}\nassistant:{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.chat_template = (
+        "{{ messages[-1]['content'] }}\nassistant:{% if add_generation_prompt %}<think>\n{% endif %}"
+    )
     layout = StudentFormat(tokenizer, STYLES["think"])
     text = str(tokenizer.decode(layout.prompt_ids("1 + 1?") + layout.completion_ids([], "2")))
     assert text.count("<think>") == 1
@@ -90,4 +93,5 @@ def test_a_template_without_a_system_role_gets_the_system_text_in_the_user_s_tur
     )
     layout = StudentFormat(tokenizer, STYLES["rlt"])
     text = str(tokenizer.decode(layout.prompt_ids("1 + 1?")))
-    assert layout.tags.student_system in text and text.endswith("1 + 1?")
+    assert layout.tags.student_system in text
+    assert text.endswith("1 + 1?")

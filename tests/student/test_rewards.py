@@ -1,4 +1,4 @@
-"""The reward equals the formulas of method.md 3, worked by hand and by a float64 oracle, also where input degenerates."""
+"""The reward equals the formulas of method.md 3, by hand and by a float64 oracle, also where input degenerates."""
 
 import math
 import random
@@ -7,16 +7,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import tensor
+
 from student.configs import RewardConfig
 from student.errors import ScoringError
 from student.rewards import ESTIMATORS, group_spread, positive_kl, sampled_kl, score_explanation
-from torch import tensor
 
 PAPER = RewardConfig()
 logps = st.lists(st.floats(-20, 0, width=32), max_size=40)
 
 
-def reward(solution: list[float], teacher: list[float], student: list[float], config: RewardConfig, closed: bool) -> float:
+def reward(
+    solution: list[float], teacher: list[float], student: list[float], config: RewardConfig, closed: bool
+) -> float:
     kl_E = ESTIMATORS[config.kl_estimator](tensor(teacher), tensor(student))
     return score_explanation(tensor(solution), kl_E, config, closed=closed).reward
 
@@ -58,11 +61,15 @@ def test_a_kl_weight_of_zero_leaves_rss_alone() -> None:
 
 def test_the_second_shipped_default_weighs_both_terms_alike() -> None:
     lambda_one = RewardConfig(ss_weight=5, kl_weight=5)  # [5, .05] / [5, .05]
-    assert reward([-1, -3], [-1, -2], [-3, -1], lambda_one, closed=True) == pytest.approx(5 * -2.03 - 5 * 0.52, abs=1e-5)
+    assert reward([-1, -3], [-1, -2], [-3, -1], lambda_one, closed=True) == pytest.approx(
+        5 * -2.03 - 5 * 0.52, abs=1e-5
+    )
 
 
 @given(logps, st.lists(st.tuples(st.floats(-20, 0, width=32), st.floats(-20, 0, width=32)), max_size=40), st.booleans())
-def test_the_reward_equals_a_float64_oracle(solution: list[float], pairs: list[tuple[float, float]], closed: bool) -> None:
+def test_the_reward_equals_a_float64_oracle(
+    solution: list[float], pairs: list[tuple[float, float]], closed: bool
+) -> None:
     for estimator in ESTIMATORS:
         config = RewardConfig(kl_estimator=estimator, ss_min_weight=0.05, kl_max_weight=0.02, ss_weight=0.5)
         ratios = [teacher - student for teacher, student in pairs]

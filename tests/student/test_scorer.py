@@ -5,13 +5,23 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
+
 from student.configs import ScoringSettings
 from student.errors import ModelError
 from student.reading import Passage, assemble
 from student.scorer import Scorer, full_vocabulary_kl
-from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers import CohereConfig, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 SIZES = {
     "vocab_size": 61,
@@ -94,7 +104,9 @@ def test_exact_kl_equals_a_float64_oracle_and_sampled_kl_is_unbiased_for_it() ->
     exact = full_vocabulary_kl(Scorer(teacher, settings), theirs, Scorer(student, settings), ours, 0.7)
     for kl_E, mine, their in zip(exact, ours, theirs, strict=True):
         student_EV = student.double()(torch.tensor([mine.input_ids])).logits[0][[i - 1 for i in mine.explanation]] / 0.7
-        teacher_EV = teacher.double()(torch.tensor([their.input_ids])).logits[0][[i - 1 for i in their.explanation]] / 0.7
+        teacher_EV = (
+            teacher.double()(torch.tensor([their.input_ids])).logits[0][[i - 1 for i in their.explanation]] / 0.7
+        )
         expected_E = torch.nn.functional.kl_div(
             student_EV.log_softmax(-1), teacher_EV.log_softmax(-1), log_target=True, reduction="none"
         ).sum(-1)

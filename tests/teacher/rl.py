@@ -5,14 +5,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
 from student.configs import ModelSettings, RewardConfig
 from student.models import load_model, load_pair
 from student.problems import Problem
 from teacher.configs import GrpoConfig, RolloutSettings, TrainConfig
 from teacher.grpo import TeacherTrainer
 from teacher.train import train
-from torch import Tensor
-from transformers import PreTrainedModel
 
 CPU = ModelSettings(device="cpu", threads=1)
 

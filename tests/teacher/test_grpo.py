@@ -2,13 +2,14 @@
 
 import inspect
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import GRPOTrainer
+
 from student.configs import RewardConfig
 from student.errors import OutputError
 from student.models import load_model, load_pair
@@ -18,9 +19,8 @@ from teacher.configs import RolloutSettings
 from teacher.errors import TooFewProblems
 from teacher.grpo import REFERENCE_FILE, EpochSampler, Rollout, TeacherTrainer, score_metrics
 from teacher.prompts import TeacherFormat
-from trl import GRPOTrainer
-
 from tests.teacher.rl import CPU, assert_bitwise_equal, forget_after, run, settings, weights
+
 
 class Recorder:
     """An observer that keeps the rollouts it is shown."""
@@ -34,9 +34,9 @@ class Recorder:
 
 
 @pytest.fixture
-def started(tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path) -> Iterator[tuple[Path, TeacherTrainer]]:
+def started(tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path) -> tuple[Path, TeacherTrainer]:
     out = tmp_path / "run"
-    yield out, run(tiny_model_folder, tiny_problems, settings(tiny_model_folder, out))
+    return out, run(tiny_model_folder, tiny_problems, settings(tiny_model_folder, out))
 
 
 def test_the_weights_move_and_every_part_of_the_reward_is_logged(started: tuple[Path, TeacherTrainer]) -> None:
@@ -88,7 +88,9 @@ def test_a_killed_run_goes_on_bitwise_in_every_epoch_and_after_the_reference_mov
     resumed = run(tiny_model_folder, problems, settings(tiny_model_folder, killed, steps=8))
     assert resumed.state.global_step == 8
     assert_bitwise_equal(whole, killed)
-    assert torch.equal(*(load_file(out / "checkpoint-8" / REFERENCE_FILE)["model.norm.weight"] for out in (whole, killed)))
+    assert torch.equal(
+        *(load_file(out / "checkpoint-8" / REFERENCE_FILE)["model.norm.weight"] for out in (whole, killed))
+    )
 
 
 def test_steps_that_share_a_generation_resume_bitwise_too(
@@ -138,7 +140,9 @@ def test_reward_rises_when_trained(tiny_model_folder: Path, tiny_problems: list[
     opinionated = load_model(str(tiny_model_folder), CPU)
     for parameter in opinionated.parameters():  # a student far from uniform: there is something to learn from it
         parameter.data *= 8
-    config = settings(tiny_model_folder, tmp_path / "run", steps=25, save_steps=25, group_size=8, rows_per_device=16, beta=0)
+    config = settings(
+        tiny_model_folder, tmp_path / "run", steps=25, save_steps=25, group_size=8, rows_per_device=16, beta=0
+    )
     trainer = run(tiny_model_folder, tiny_problems, config, student=opinionated)
     history = [row["reward"] for row in trainer.state.log_history if "reward" in row]
     assert sum(history[-5:]) > sum(history[:5]) + 5
@@ -156,7 +160,15 @@ def _score(reward: float) -> Any:
     from student.explanations import Score
 
     return Score(
-        reward=reward, rss=reward, ss_mean=reward, ss_min=reward, rkl=0.0, kl_mean=0.0, kl_max=0.0, unclosed_penalty=0.0, notes=()
+        reward=reward,
+        rss=reward,
+        ss_mean=reward,
+        ss_min=reward,
+        rkl=0.0,
+        kl_mean=0.0,
+        kl_max=0.0,
+        unclosed_penalty=0.0,
+        notes=(),
     )
 
 
@@ -166,7 +178,8 @@ def test_trl_gets_the_paper_s_settings_where_its_own_defaults_differ(started: tu
     assert arguments.loss_type == "grpo"
     assert arguments.use_bias_correction_kl is False
     assert arguments.vllm_importance_sampling_mode == "token_truncate"
-    assert arguments.bf16 is False and arguments.gradient_checkpointing is False
+    assert arguments.bf16 is False
+    assert arguments.gradient_checkpointing is False
     assert arguments.lr_scheduler_type == "constant_with_warmup"
 
 
@@ -202,9 +215,7 @@ def test_the_hooks_of_trl_that_we_override_are_still_what_they_were(hook: str, p
     assert list(inspect.signature(getattr(GRPOTrainer, hook)).parameters) == parameters
 
 
-def test_a_run_with_other_settings_is_refused_by_field(
-    tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_with_other_settings_is_refused_by_field(tiny_model_folder: Path, tmp_path: Path) -> None:
     from student.config import remember
 
     first = settings(tiny_model_folder, tmp_path / "run")

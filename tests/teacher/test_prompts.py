@@ -1,10 +1,12 @@
 """The teacher's prompt is the paper's, and explanations are cut out of what it samples to the character."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from student.chat import encode
 from student.errors import ScoringError
 from student.models import load_tokenizer
@@ -21,9 +23,7 @@ def teacher_format(request: pytest.FixtureRequest, tiny_model_folder: Path) -> T
 def test_the_prompt_states_the_solution_and_opens_the_explanation(tiny_model_folder: Path) -> None:
     layout = TeacherFormat(load_tokenizer(str(tiny_model_folder)), STYLES["rlt"])
     text = str(layout.tokenizer.decode(layout.prompt_ids("1 + 1?", "2")))
-    assert text.endswith(
-        "<|begin_of_solution|>\n\n2\n\n<|end_of_solution|>\n\n<|begin_of_explanation|>\n\n"
-    )
+    assert text.endswith("<|begin_of_solution|>\n\n2\n\n<|end_of_solution|>\n\n<|begin_of_explanation|>\n\n")
     assert "student" not in layout.tags.teacher_system.lower()
 
 
@@ -60,12 +60,14 @@ def test_an_empty_explanation_is_an_empty_explanation(teacher_format: TeacherFor
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=st.text(alphabet="ab .<|/é€😀\n", max_size=12), cuts=st.lists(st.integers(1, 60), max_size=6))
-def test_the_cut_is_exact_however_the_tag_was_spelled(teacher_format: TeacherFormat, text: str, cuts: list[int]) -> None:
+def test_the_cut_is_exact_however_the_tag_was_spelled(
+    teacher_format: TeacherFormat, text: str, cuts: list[int]
+) -> None:
     """Tokenised in arbitrary pieces, so that the tag may begin inside a token, the text before it is kept exactly."""
     tag = teacher_format.tags.explanation_close
     whole = text + tag + " rest"
     edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    ids = [token for a, b in zip(edges, edges[1:], strict=False) for token in encode(teacher_format.tokenizer, whole[a:b])]
+    ids = [token for a, b in pairwise(edges) for token in encode(teacher_format.tokenizer, whole[a:b])]
     explained = teacher_format.cut(ids)
     assert explained.closed
     assert explained.text == whole[: whole.index(tag)]

@@ -1,0 +1,136 @@
+"""`rlt score`: what a student makes of explanations, whoever wrote them: rSS, rKL and the reward, row by row.
+
+Rows keep all they had and gain a `score`; a row that cannot be scored gains an `error` instead and its siblings go on.
+A killed run goes on where it stopped. Left out: choosing rows by their scores.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from student.distill import thought_ids
+from student.errors import ScoringError
+from student.explanations import SCHEMA, Explanation, Score, read_explanations
+from student.models import load_pair
+from student.reading import StudentFormat
+from student.row_file import RowFile
+from student.scorer import Scorer
+from student.tags import STYLES
+from teacher.configs import ScoreConfig
+from teacher.errors import TokenizerMismatch
+from teacher.prompts import Explained, TeacherFormat
+from teacher.reward_model import Draft, RewardModel
+
+ROWS_AT_A_TIME = 256
+"""Rows that are scored and then written together."""
+
+
+def main(config: ScoreConfig) -> None:
+    """Carries out `rlt score`; raises RltError where something must be mended first."""
+    out = Path(config.out)
+    file = RowFile(out, SCHEMA)
+    aside = out.with_name(out.name + ".skipped.jsonl")
+    explanations = read_explanations(config.traces, STYLES[config.tags], config.skip_invalid, aside)
+    ids = [explanation.id for explanation in explanations]
+    if file.begun:
+        file.claim(config)
+    if file.whole(ids, {}):
+        print(f"{out} is complete already, made with these settings: nothing to do")
+        return
+    model = load_reward_model(config)
+    file.claim(config)
+    print(summary(out, _write(file, model, explanations, file.resume(ids, {}, unit=ROWS_AT_A_TIME))))
+
+
+def load_reward_model(config: ScoreConfig) -> RewardModel:
+    """The student, and the teacher where one is named; raises TokenizerMismatch where they read different tokens."""
+    student, tokenizer = load_pair(config.student, config)
+    teacher = None
+    if config.teacher is not None:
+        teacher, teacher_tokenizer = load_pair(config.teacher, config)
+        if teacher_tokenizer.get_vocab() != tokenizer.get_vocab():
+            raise TokenizerMismatch(config.teacher, config.student)
+    return build_reward_model(student, tokenizer, teacher, config)
+
+
+def build_reward_model(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: PreTrainedModel | None, config: ScoreConfig
+) -> RewardModel:
+    """The reward model of these settings, from loaded models."""
+    tags = STYLES[config.tags]
+    return RewardModel(
+        TeacherFormat(tokenizer, tags),
+        StudentFormat(tokenizer, tags),
+        Scorer(student, config.scoring),
+        config.reward,
+        None if teacher is None else Scorer(teacher, config.scoring),
+    )
+
+
+def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanation]:
+    """The rows with their scores, in order; one that cannot be scored says why in `error`."""
+    drafts: dict[int, Draft] = {}
+    errors: dict[int, str] = {}
+    for index, row in enumerate(rows):
+        if row.error is not None:
+            continue
+        try:
+            drafts[index] = _draft(model, row)
+        except ScoringError as error:
+            errors[index] = str(error)
+    scores = dict(zip(drafts, model.scores(list(drafts.values())), strict=True))
+    return [_scored(row, scores.get(index), errors.get(index)) for index, row in enumerate(rows)]
+
+
+def _draft(model: RewardModel, row: Explanation) -> Draft:
+    """What is scored of a row; raises ScoringError where the student, or the teacher, cannot read it."""
+    ids = thought_ids(row, model.student_format)
+    draft = Draft(row.question, row.solution, Explained(ids, row.explanation, row.closed, sampled_tokens=len(ids)))
+    model.check(draft)
+    return draft
+
+
+def _scored(row: Explanation, score: Score | None, error: str | None) -> Explanation:
+    return row.model_copy(update={"score": score, "error": error if error is not None else row.error})
+
+
+def _write(
+    file: RowFile, model: RewardModel, rows: Sequence[Explanation], done: Sequence[dict[str, object]]
+) -> list[Explanation]:
+    scored = [Explanation.model_validate(row) for row in done]
+    owed = iter(rows[len(scored) :])
+    with tqdm(total=len(rows), initial=len(scored), desc=file.out.name, unit="row") as bar:
+        while batch := list(islice(owed, ROWS_AT_A_TIME)):
+            made = score_rows(model, batch)
+            file.append(made)
+            scored.extend(made)
+            bar.update(len(made))
+    file.finish()
+    return scored
+
+
+def summary(out: Path, rows: Sequence[Explanation]) -> str:
+    """What the closing line says: how many rows, means of the parts, and what was out of the ordinary."""
+    scores = [row.score for row in rows if row.score is not None]
+    notes = Counter(_kind(note) for score in scores for note in score.notes)
+    parts = [
+        f"{len(rows)} rows, {len(scores)} scored",
+        f"reward {_mean(score.reward for score in scores)}",
+        f"rSS {_mean(score.rss for score in scores)}",
+        f"rKL {_mean(score.rkl for score in scores if score.rkl is not None)}",
+        *(f"{count} with {note}" for note, count in notes.items()),
+    ]
+    return f"{out}: {', '.join(parts)}"
+
+
+def _kind(note: str) -> str:
+    return "a cut end" if note.startswith("cut by") else note
+
+
+def _mean(values: Iterable[float]) -> str:
+    listed = list(values)
+    return f"{sum(listed) / len(listed):.3f}" if listed else "-"

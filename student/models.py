@@ -12,11 +12,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
@@ -29,7 +31,7 @@ from transformers import (
 from transformers.utils import logging
 
 from student.configs import ModelSettings
-from student.errors import ModelError
+from student.errors import ModelError, OutputError
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -169,10 +171,25 @@ def save_pair(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: P
     """Saves both into the folder `out`, whose config.json appears last: a folder that has one is whole."""
     writing = out / "model.partial"
     shutil.rmtree(writing, ignore_errors=True)
-    with quiet():
+    with whole_or_removed(writing), quiet():
         model.save_pretrained(writing)
         tokenizer.save_pretrained(writing)
     move_in(writing, out)
+
+
+@contextmanager
+def whole_or_removed(folder: Path) -> Iterator[None]:
+    """Removes `folder` where writing it fails; raises OutputError where safetensors or torch met a full disk."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, SafetensorError) or "inline_container" in str(error) or "StreamWriter" in str(error):
+            reason = str(error).splitlines()[0][:200]
+            raise OutputError(
+                f"{folder}: cannot be written ({reason}); free some space or choose another folder"
+            ) from error
+        raise
 
 
 def move_in(writing: Path, out: Path) -> None:
@@ -184,12 +201,11 @@ def move_in(writing: Path, out: Path) -> None:
 
 def weights_digest(name: str) -> str:
     """16 hex digits over the weight files of a folder; of a hub name, the commit in the cache, or else the name."""
-    folder = _local_folder(name)
-    if folder is None:
+    if not Path(name).is_dir():
         cached = try_to_load_from_cache(name, "config.json")
         return Path(cached).parent.name if isinstance(cached, str) else name
     digest = hashlib.sha256()
-    for file in _weight_files(folder):
+    for file in _weight_files(Path(name)):
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -207,9 +223,23 @@ def _local_folder(name: str) -> Path | None:
         return path
     if path.exists():
         raise ModelError(f"model {name!r}: is a file; give the folder that holds config.json and the weights")
-    if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or not name:
+    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise ModelError(f"model {name!r}: no such folder; check the path")
+    _check_reachable(name)
     return None
+
+
+@cache
+def _check_reachable(name: str) -> None:
+    """Raises ModelError unless the hub name is cached or answers: transformers would retry for a minute, aloud."""
+    try:
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
+    except (httpx.HTTPError, OSError, HFValidationError) as error:
+        raise ModelError(
+            f"model {name!r}: no such folder, and not reachable as a hub name ({type(error).__name__}); "
+            "check the spelling, the network or HF_HUB_OFFLINE"
+        ) from error
 
 
 def _check_files(folder: Path, name: str) -> None:

@@ -22,6 +22,7 @@ from transformers import (
 from student.configs import ScratchConfig
 from student.errors import OutputError
 from student.models import PLAIN_CHAT_TEMPLATE, cast_parameters, resolve_dtype, save_pair
+from student.problem_files import read_problems
 from student.problems import Problem
 from student.tags import RLT, STYLES
 
@@ -135,8 +136,6 @@ def main(config: ScratchConfig) -> None:
     out = Path(config.out)
     if (out / "config.json").exists():
         raise OutputError(f"{out} already holds a model; give another folder or remove it")
-    from student.problem_files import read_problems
-
     problems = read_problems(config, RLT)
     model, tokenizer = make_scratch(config, problems)
     out.mkdir(parents=True, exist_ok=True)

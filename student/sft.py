@@ -38,7 +38,7 @@ from student.configs import SftConfig
 from student.errors import ConfigError, ProblemError, RltError
 from student.interruption import Interrupted, StopOnSigterm
 from student.metrics import MetricsFile, ProgressBar
-from student.models import cast_parameters, move_in, quiet
+from student.models import cast_parameters, move_in, quiet, whole_or_removed
 from student.optimizer import make_optimizer, schedule_factor
 
 IGNORED = -100
@@ -61,6 +61,7 @@ class SftReport:
     """What a training run did. After a resume, `seconds` counts from there."""
 
     rows: int
+    used: int
     too_long: int
     trained_tokens: int
     """Completion tokens of the rows used, times the passes made over them."""
@@ -68,11 +69,6 @@ class SftReport:
     seconds: float
     final_loss: float
     """Nats a completion token, mean over the last logged steps."""
-
-    @property
-    def used(self) -> int:
-        """Rows that were trained on."""
-        return self.rows - self.too_long
 
 
 class Diverged(RltError):
@@ -252,6 +248,9 @@ class _CompletionTrainer(SFTTrainer):
     def _send_telemetry(self) -> None:
         """Nobody is told that this trainer was made."""
 
+    def create_model_card(self, *names: Any, **options: Any) -> None:
+        """A checkpoint is no place for a README."""
+
     def run(self, checkpoint: Path | None) -> None:
         """Trains to the end, from `checkpoint` on if there is one; raises Interrupted after SIGTERM, Diverged."""
         stop = StopOnSigterm()
@@ -288,8 +287,10 @@ class _CompletionTrainer(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Saves, but neither broken weights nor, after the last step, what the finished model is about to repeat."""
         self._check_weights()
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.state.global_step < self.state.max_steps:
-            super()._save_checkpoint(model, trial)
+            with whole_or_removed(folder), quiet():
+                super()._save_checkpoint(model, trial)
 
     def _check_weights(self) -> None:
         broken = [name for name, weight in self.model.named_parameters() if not torch.isfinite(weight).all()]
@@ -310,10 +311,10 @@ class _CompletionTrainer(SFTTrainer):
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             cast_parameters(self.model, dtype)
         writing = out / "model.partial"
-        with quiet():
+        with whole_or_removed(writing), quiet():
             self.save_model(str(writing))
         if self.is_world_process_zero():
-            (writing / "training_args.bin").unlink(missing_ok=True)
+            (writing / "training_args.bin").unlink()
             move_in(writing, out)
             for checkpoint in out.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
                 shutil.rmtree(checkpoint)
@@ -326,6 +327,7 @@ def _report(
     tokens = sum(len(row.completion_ids) for row in used)
     return SftReport(
         rows=len(rows),
+        used=len(used),
         too_long=len(rows) - len(used),
         trained_tokens=round(tokens * (trainer.state.epoch or 0.0)),
         steps=trainer.state.global_step,

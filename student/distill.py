@@ -1,0 +1,115 @@
+"""`rlt distill`: a student learns from explanations, as rows of question -> thought -> solution.
+
+The thought holds the very tokens that the teacher sampled where the student's tokenizer is the teacher's, and their
+text encoded anew where it is not. Left out on purpose: choosing among several explanations of a problem (every row is
+trained on; filter the file by its scores), and any editing of them.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from student.configs import DistillConfig, SftConfig
+from student.errors import ProblemError, ScoringError
+from student.explanations import Explanation, read_explanations
+from student.models import load_pair
+from student.reading import StudentFormat
+from student.run_folder import begin, finish, is_finished
+from student.sft import SftReport, TokenRow, train_sft
+from student.tags import STYLES, Tags
+
+TITLE = "distill"
+"""What the progress bar is called."""
+Thought = Literal["explanation", "none"]
+
+
+def main(config: DistillConfig) -> None:
+    """Carries out `rlt distill`; raises RltError where something must be mended first."""
+    out = Path(config.out)
+    if is_finished(out, config):
+        return
+    tags = STYLES[config.tags]
+    explanations = read_explanations(
+        config.explanations, tags, config.skip_invalid, out.with_name(out.name + ".skipped.jsonl")
+    )
+    student, tokenizer = load_pair(config.student, config)
+    lesson = prepare(explanations, StudentFormat(tokenizer, tags), config.think, keep_unclosed=config.keep_unclosed)
+    begin(out, config)
+    report = train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE)
+    counts = {"rows": lesson.given, "unclosed": lesson.unclosed, "unusable": lesson.unusable}
+    finish(out, asdict(report) | counts)
+
+
+@dataclass
+class Lesson:
+    """Explanations as rows of tokens, and how many were left out for what reason."""
+
+    given: int = 0
+    unclosed: int = 0
+    """Rows whose explanation never reached its end tag."""
+    unusable: int = 0
+    """Rows without an explanation, or with a control token of the student's model in a text."""
+    rows: list[TokenRow] = field(default_factory=list)
+
+
+def distill(
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    explanations: Sequence[Explanation],
+    out: Path,
+    sft: SftConfig,
+    *,
+    tags: Tags,
+    think: Thought = "explanation",
+) -> SftReport:
+    """Trains `student` in place on the closed ones of `explanations` and saves it as the folder `out`."""
+    lesson = prepare(explanations, StudentFormat(tokenizer, tags), think)
+    return train_sft(student, tokenizer, lesson.rows, out, sft, title=TITLE)
+
+
+def prepare(
+    explanations: Sequence[Explanation], student_format: StudentFormat, think: Thought, *, keep_unclosed: bool = False
+) -> Lesson:
+    """The rows to train on. With think "none" they are the same rows, with an empty thought.
+
+    Raises ProblemError where no row is left.
+    """
+    lesson = Lesson(given=len(explanations))
+    for explanation in explanations:
+        lesson.unclosed += explanation.error is None and not explanation.closed
+        if explanation.error is not None or not (explanation.closed or keep_unclosed):
+            lesson.unusable += explanation.error is not None
+            continue
+        try:
+            lesson.rows.append(token_row(explanation, student_format, think))
+        except ScoringError as error:
+            lesson.unusable += 1
+            print(f"explanation {explanation.id} left out: {error}", file=sys.stderr)
+    if not lesson.rows:
+        raise ProblemError(
+            f"none of {lesson.given} explanations can be trained on ({lesson.unclosed} unclosed, {lesson.unusable} "
+            "unusable); keep_unclosed takes unclosed ones"
+        )
+    return lesson
+
+
+def token_row(explanation: Explanation, student_format: StudentFormat, think: Thought) -> TokenRow:
+    """Question -> thought -> solution as token ids; raises ScoringError on control tokens in a text."""
+    thought = thought_ids(explanation, student_format) if think == "explanation" else []
+    prompt = student_format.prompt_ids(explanation.question)
+    return TokenRow(prompt, student_format.completion_ids(thought, explanation.solution))
+
+
+def thought_ids(explanation: Explanation, student_format: StudentFormat) -> list[int]:
+    """The sampled tokens where they spell the explanation in the student's vocabulary, else its text encoded."""
+    tokenizer = student_format.tokenizer
+    sampled = list(explanation.token_ids or ())
+    if sampled and max(sampled) < len(tokenizer):
+        spelled = tokenizer.decode(sampled, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if spelled == explanation.explanation:
+            return sampled
+    return student_format.encode(explanation.explanation)

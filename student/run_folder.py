@@ -1,0 +1,40 @@
+"""The folder of a run: its settings, and its report as the mark that it is finished.
+
+Shared by the verbs that train. Settings are written once the inputs are read, so that a mistyped path binds nobody;
+report.json is written last, so that a folder which has one is whole.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from student.config import Config, remember
+
+_REPORT = "report.json"
+
+
+def begin(out: Path, config: Config) -> None:
+    """Writes settings.json into `out`; raises OutputError where a run with other settings has begun there."""
+    remember(config, out / "settings.json", free=("threads",))
+
+
+def is_finished(out: Path, config: Config) -> bool:
+    """Whether `out` holds the finished run of these very settings; raises OutputError where it holds another's."""
+    if not (out / _REPORT).exists():
+        return False
+    begin(out, config)
+    print(f"{out}: finished already, nothing to do")
+    return True
+
+
+def finish(out: Path, report: Mapping[str, Any]) -> None:
+    """Writes report.json, whole or not at all, and prints it on one line."""
+    writing = out / f"{_REPORT}.partial"
+    writing.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    writing.replace(out / _REPORT)
+    print(f"{out}: " + ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in report.items()))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -24,6 +24,7 @@ from student.errors import OutputError
 from student.models import PLAIN_CHAT_TEMPLATE, cast_parameters, resolve_dtype, save_pair
 from student.problem_files import read_problems
 from student.problems import Problem
+from student.run_folder import begin, finish, is_finished
 from student.tags import RLT, STYLES
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -132,15 +133,15 @@ def bytes_per_token(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Probl
 
 
 def main(config: ScratchConfig) -> None:
-    """Carries out `rlt scratch`; raises OutputError where the folder already holds a model."""
+    """Carries out `rlt scratch`; raises OutputError where the folder already holds another model."""
     out = Path(config.out)
+    if is_finished(out, config):
+        return
     if (out / "config.json").exists():
         raise OutputError(f"{out} already holds a model; give another folder or remove it")
-    problems = read_problems(config, RLT)
+    problems = read_problems(config, RLT, out.with_name(out.name + ".skipped.jsonl"))
     model, tokenizer = make_scratch(config, problems)
-    out.mkdir(parents=True, exist_ok=True)
+    begin(out, config)
     save_pair(model, tokenizer, out)
-    print(
-        f"{out}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens in the vocabulary, "
-        f"{bytes_per_token(tokenizer, problems):.2f} bytes a token over {len(problems):,} problems"
-    )
+    counts = {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "problems": len(problems)}
+    finish(out, counts | {"bytes_per_token": bytes_per_token(tokenizer, problems)})

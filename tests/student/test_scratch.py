@@ -63,15 +63,19 @@ def test_the_command_makes_a_folder_that_transformers_loads(
 ) -> None:
     out = tmp_path / "models" / "base"
     sizes = "--vocabulary 350 --hidden-size 16 --layers 1 --heads 2 --key-value-heads 1 --intermediate-size 32"
-    assert rlt(["scratch", "--problems", str(problems_file), "--out", str(out), *sizes.split()]) == 0
+    command = ["scratch", "--problems", str(problems_file), "--out", str(out), *sizes.split()]
+    assert rlt(command) == 0
     said = capsys.readouterr().out
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
-    assert model.num_parameters() == sum(weight.numel() for weight in model.parameters())
-    assert f"{model.num_parameters():,} parameters, 350 tokens" in said
+    size = sum(weight.numel() for weight in model.parameters())
+    assert f"parameters {size}, vocabulary 350, problems 40, bytes per token " in said
     assert len(tokenizer) == 350
-    assert "bytes a token over 40 problems" in said
     assert json.loads((out / "config.json").read_text())["model_type"] == "qwen2"
     load_pair(str(out), ModelSettings(device="cpu"))
+    assert rlt(command) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert rlt([*command, "--seed", "1"]) == 1
+    assert "seed was 0, now 1" in capsys.readouterr().err
 
 
 def test_the_command_does_not_write_over_a_model(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_settings import BaseSettings, CliSettingsSource
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
 from student.errors import ConfigError, OutputError
 
@@ -34,9 +34,18 @@ C = TypeVar("C", bound=Config)
 def validated(config_type: type[C], values: dict[str, Any], origin: str) -> C:
     """`values` as a `config_type`; raises ConfigError naming `origin`, the field, the value and what was expected."""
     try:
-        return config_type.model_validate(values)
+        return config_type.model_validate(merged(_nested_defaults(config_type), values))
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_first_complaint(error)}") from error
+
+
+def _nested_defaults(config_type: type[Config]) -> dict[str, Any]:
+    """The defaults of fields that are settings themselves, so that a table that sets one of them keeps the others.
+
+    Pydantic alone would fill such a table from its class: `rlt warmup --sft.epochs 1` would lose the warm-up's own lr.
+    """
+    defaults = {name: field.default for name, field in config_type.model_fields.items()}
+    return {name: value.model_dump() for name, value in defaults.items() if isinstance(value, Config)}
 
 
 def _first_complaint(error: ValidationError) -> str:
@@ -60,15 +69,13 @@ def parse_command(config_type: type[Config], verb: str, arguments: Sequence[str]
     chosen, flags = file_parser.parse_known_args(arguments)
     values = read_table(resolve_recipe(chosen.config), verb) if chosen.config else {}
     overrides = _parse_flags(config_type, verb, flags, summary)
-    origin = f"rlt {verb}" + (f" --config {chosen.config}" if chosen.config else "")
-    return validated(config_type, merged(values, overrides), origin)
+    return validated(config_type, merged(values, overrides), chosen.config or "settings")
 
 
 def _parse_flags(config_type: type[Config], verb: str, flags: Sequence[str], summary: str) -> dict[str, Any]:
     settings_type = type(config_type.__name__, (config_type, BaseSettings), {"__doc__": summary})
     source: CliSettingsSource[Any] = CliSettingsSource(
         settings_type,
-        cli_parse_args=list(flags),
         cli_prog_name=f"rlt {verb}",
         cli_kebab_case=True,
         cli_implicit_flags=True,
@@ -77,7 +84,11 @@ def _parse_flags(config_type: type[Config], verb: str, flags: Sequence[str], sum
         cli_avoid_json=True,
         cli_exit_on_error=False,
     )
-    return source()
+    try:
+        return source(args=list(flags))()
+    except SettingsError as error:
+        complaint = str(error).removeprefix("error parsing CLI: ")
+        raise ConfigError(f"{complaint}; `rlt {verb} --help` lists the settings") from error
 
 
 RECIPES = Path(__file__).parent.parent / "teacher" / "recipes"

@@ -75,7 +75,7 @@ class Intake:
 
 
 def read_problems(source: ProblemSource, tags: Tags, aside: Path | None = None) -> list[Problem]:
-    """The problems of a source in their order, each once; with `source.limit`, the first so many.
+    """The problems of a source in their order, each once; without the first `source.skip`, at most `source.limit`.
 
     Bad rows raise ProblemError, which names the first of them, unless `source.skip_invalid`: then they are written to
     `aside` (JSONL: line, reason, row) and counted on stderr. Raises ProblemError either way for a source that cannot be
@@ -96,9 +96,12 @@ def take_in(source: ProblemSource, tags: Tags, aside: Path | None = None) -> Int
         side_file = SideFile(aside if source.skip_invalid else None, outputs)
         for number, row in opened.rows:
             _take_row(row, number, reader, intake, side_file)
-            if len(intake.problems) == source.limit:
+            if source.limit is not None and len(intake.problems) == source.skip + source.limit:
                 break
     _check(intake, source.skip_invalid)
+    if source.skip >= len(intake.problems):
+        raise ProblemError(f"{intake.name}: skip {source.skip} leaves none of its {len(intake.problems)} problems")
+    del intake.problems[: source.skip]
     return intake
 
 

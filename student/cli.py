@@ -99,3 +99,7 @@ def _os_complaint(error: OSError) -> str:
     return (
         f"{where}{error.strerror or error}; {remedies.get(error.errno or 0, 'mend it and run the same command again')}"
     )
+
+
+if __name__ == "__main__":  # `accelerate launch -m student.cli train ...` runs it on several devices
+    sys.exit(main())

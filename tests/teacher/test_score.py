@@ -1,0 +1,105 @@
+"""`rlt score` gives any trace the reward that RL would have given it, and a row that cannot be scored says why."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from student.configs import ModelSettings
+from student.explanations import Explanation, from_trace, read_explanations
+from student.models import load_pair
+from student.problem_files import write_problems
+from student.problems import Problem
+from student.reading import StudentFormat
+from student.tags import STYLES
+from teacher.configs import ScoreConfig
+from teacher.prompts import TeacherFormat
+from teacher.score import build_reward_model, main, score_rows
+
+CPU = ModelSettings(device="cpu", threads=1)
+
+
+def settings(folder: Path, tmp_path: Path, **changes: object) -> ScoreConfig:
+    values = {"traces": str(tmp_path / "traces.jsonl"), "student": str(folder), "out": str(tmp_path / "scored.jsonl")}
+    return ScoreConfig.model_validate({"device": "cpu", "threads": 1, **values, **changes})
+
+
+def logp(folder: Path, ids: list[int], positions: range, temperature: float) -> torch.Tensor:
+    model, _ = load_pair(str(folder), CPU)
+    with torch.no_grad():
+        logp_TV = (model(torch.tensor([ids])).logits[0].double() / temperature).log_softmax(-1)
+    return torch.stack([logp_TV[i - 1, ids[i]] for i in positions])
+
+
+def test_a_trace_is_scored_by_the_paper_s_formula(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    problem = tiny_problems[0]
+    config = settings(tiny_model_folder, tmp_path)
+    student, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    teacher, _ = load_pair(str(tiny_model_folder), CPU)
+    [row] = score_rows(build_reward_model(student, tokenizer, teacher, config), [from_trace(problem)])
+
+    reads = StudentFormat(tokenizer, STYLES["rlt"])
+    thought = reads.encode(str(problem.reasoning_trace))
+    ours = reads.read(problem.question, thought, problem.solution)
+    theirs = TeacherFormat(tokenizer, STYLES["rlt"]).passage(problem.question, problem.solution, thought)
+    solution = logp(tiny_model_folder, ours.input_ids, ours.solution, 0.7)
+    kl = logp(tiny_model_folder, theirs.input_ids, theirs.explanation, 0.7) - logp(
+        tiny_model_folder, ours.input_ids, ours.explanation, 0.7
+    )
+    expected = solution.mean() + 0.01 * solution.min() - 3 * (kl.mean() + 0.01 * kl.max())
+    assert row.score is not None
+    assert row.score.reward == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_without_a_teacher_the_reward_is_rss(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_problems(tiny_problems[:5], tmp_path / "traces.jsonl")
+    config = settings(tiny_model_folder, tmp_path)
+    main(config)
+    rows = read_explanations(config.out, STYLES["rlt"])
+    assert [row.problem_id for row in rows] == [problem.id for problem in tiny_problems[:5]]
+    assert all(row.score is not None and row.score.reward == row.score.rss and row.score.rkl is None for row in rows)
+    assert "5 rows, 5 scored" in capsys.readouterr().out
+    main(config)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_row_that_cannot_be_scored_says_why_and_its_siblings_go_on(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    student, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    sound = from_trace(tiny_problems[0])
+    control = sound.model_copy(update={"explanation": f"so {tokenizer.eos_token}"})
+    failed = sound.model_copy(update={"error": "the prompt did not fit"})
+    too_long = sound.model_copy(update={"question": "why " * 2000})
+    empty = sound.model_copy(update={"explanation": "", "closed": False})
+    cut = sound.model_copy(update={"explanation": "because " * 2000})
+    model = build_reward_model(student, tokenizer, None, settings(tiny_model_folder, tmp_path))
+    rows: list[Explanation] = score_rows(model, [control, failed, too_long, empty, cut, sound])
+    assert [row.score is None for row in rows] == [True, True, True, False, False, False]
+    assert "control token" in str(rows[0].error)
+    assert rows[1].error == "the prompt did not fit"
+    assert "reads at most 1024" in str(rows[2].error)
+    assert rows[3].score is not None
+    assert "no end tag" in rows[3].score.notes
+    assert rows[4].score is not None
+    assert "to fit the student" in rows[4].score.notes[0]
+    assert rows[5].error is None
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3", "exact"])
+def test_every_estimator_scores_a_teacher(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, estimator: str
+) -> None:
+    config = settings(tiny_model_folder, tmp_path, reward={"kl_estimator": estimator})
+    student, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    teacher, _ = load_pair(str(tiny_model_folder), CPU)
+    rows = score_rows(
+        build_reward_model(student, tokenizer, teacher, config), [from_trace(problem) for problem in tiny_problems]
+    )
+    kl = [row.score.kl_mean for row in rows if row.score is not None and row.score.kl_mean is not None]
+    assert len(kl) == len(tiny_problems)
+    assert estimator == "k1" or min(kl) > -1e-6

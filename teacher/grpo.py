@@ -4,8 +4,8 @@
 
 TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale. Added here, each because stock TRL
 lacks it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so
-that nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer to
-vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
+that nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer
+to vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
 """
 
 import time

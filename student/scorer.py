@@ -4,7 +4,7 @@ B rows, T tokens, H hidden size, V vocabulary, N scored positions of a batch.
 
 The plain scorer: rows of similar length are right-padded into a token budget, the body runs once, and the head is
 applied `head_rows` positions at a time, only where a number is needed, so no [T, V] tensor exists. Logits are fp32
-before the softmax whatever the weights' precision. It is meant to be right, and to last as the reference of faster ones.
+before the softmax whatever the weights' precision. It is meant to be right and to last as the reference of faster ones.
 Left out: packing, shared prefixes, other engines (each changes cost, never the numbers).
 """
 

@@ -4,7 +4,7 @@
     solution     0                                      the last digit: guessing is right once in ten
     complete     +1 = 4 +5 = 9 +8 = 7 +2 = 9 +1 = 0     one step an operand
     wrong        +1 = 4 +5 = 2 ...                      steps err with probability 0.3, the rest goes on from there
-    terse        4 9 7 9 0                              digits without their operands
+    terse        +1 +5 +8 +2 +1                         the operands without the digits they lead to
     chatter      well let me think now                  no word about the chain
     leak         well the answer is 0                   the solution, not derived
 
@@ -39,8 +39,10 @@ MAX_TOKENS = 36
 
 _OPENER = "well"
 _CLAIM = "the answer is"
+_PHRASES = ("let me see", "let me think", "think about this", "see about this", "now let me", "now think about")
+_PHRASES_SAID = 3
 _FILLER = ("let", "me", "see", "now", "think", "about", "this")
-_FILLER_WORDS = range(4, 9)
+_CHATTER_WORDS = {_OPENER, *_FILLER}
 
 
 @dataclass(frozen=True)
@@ -163,17 +165,17 @@ def _steps(chain: Chain, values: tuple[int, ...]) -> str:
 
 
 def terse(chain: Chain) -> str:
-    """The digits reached, without the operands that lead to them.
+    """The operands read back, without the digits they lead to.
 
     >>> terse(Chain(3, (1, 5, 8)))
-    '4 9 7'
+    '+1 +5 +8'
     """
-    return " ".join(str(value) for value in chain.values)
+    return " ".join(f"{operand:+d}" for operand in chain.operands)
 
 
 def chatter(rng: random.Random) -> str:
     """Words that would fit any question."""
-    return " ".join([_OPENER, *rng.choices(_FILLER, k=rng.choice(_FILLER_WORDS))])
+    return " ".join([_OPENER, *rng.choices(_PHRASES, k=_PHRASES_SAID)])
 
 
 def leak(chain: Chain) -> str:
@@ -212,7 +214,7 @@ def style_of(problem: Problem, explanation: str) -> Style:
         return "wrong"
     if problem.solution in _STEP_WRITTEN.sub("", text).split():
         return "leak"
-    return "chatter" if text and {_OPENER, *_FILLER}.issuperset(text.split()) else "other"
+    return "chatter" if text and _CHATTER_WORDS.issuperset(text.split()) else "other"
 
 
 def _words() -> Iterator[str]:

@@ -82,8 +82,9 @@ def test_every_style_but_other_has_an_explainer() -> None:
         ("0", "leak"),
         ("0 0 0 0 0 0", "leak"),
         ("well the answer is 7", "other"),  # a claim, and a false one: it gives nothing away
-        ("4 9 7 9 1", "other"),
-        ("+1 +5 +8 +2 +1", "other"),
+        ("4 9 7 9 1", "other"),  # digits alone
+        ("4 9 7 9 0", "leak"),
+        ("+1 +5 +8 +2", "other"),  # an operand is missing
         ("", "other"),
         ("  +1 = 4 +5 = 9\n+8 = 7 +2 = 9 +1 = 0 ", "complete"),  # blanks do not matter
     ],

@@ -30,6 +30,7 @@ from transformers import (
 
 from student.configs import ModelSettings, SamplingSettings
 from student.errors import ModelError
+from student.growing_cache import growing_cache
 from student.models import load_pair, load_tokenizer, resolve_device
 
 
@@ -144,6 +145,7 @@ class TransformersEngine:
         output = generate(
             input_ids=prompts.to(self.model.device),
             attention_mask=attention_mask.to(self.model.device),
+            past_key_values=growing_cache(self.model),
             logits_processor=LogitsProcessorList([choice]),
             generation_config=GenerationConfig(
                 do_sample=False,

@@ -129,7 +129,7 @@ def _start(model: str, settings: ModelSettings, max_tokens: int) -> tuple[str, A
                 model,
                 dtype=dtype,
                 max_model_len=max_tokens,
-                enforce_eager=device.type == "cpu",
+                **(_cpu_settings(max_tokens) if device.type == "cpu" else {}),
                 skip_tokenizer_init=True,
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",
@@ -141,6 +141,16 @@ def _start(model: str, settings: ModelSettings, max_tokens: int) -> tuple[str, A
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"model {model!r}: vllm cannot run it ({reason}); use engine 'transformers'") from error
     return dtype, llm
+
+
+def _cpu_settings(max_tokens: int) -> dict[str, Any]:
+    """On a CPU: no compilation, which takes longer than the models that run there; and no prompt cut into chunks.
+
+    After a chunk vLLM rewinds the row's seeded generator, which torch's CPU generator does not allow: vLLM 0.31 dies of
+    "CPU Generator does not use offset".
+    """
+    budget = max(max_tokens, 16_384)
+    return {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": budget}
 
 
 def _try_out(llm: Any) -> None:

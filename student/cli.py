@@ -60,8 +60,8 @@ def usage(known: dict[str, Verb]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 1 something to mend (one line on stderr), 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Threads that wait for each other by spinning steal the core the other one needs: with a second process on two
-    # cores, a training step took 5 s instead of 2.5 s. Read as torch is loaded; one that is set already keeps its value.
+    # Threads that wait for each other by spinning steal the core the other one needs: beside another process on two
+    # cores, a training step took 5 s instead of 2.5 s. Read as torch is loaded; a value that is set already stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     known = verbs()
     if not arguments or arguments[0] in ("-h", "--help", "help"):

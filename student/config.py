@@ -139,17 +139,40 @@ def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
     """Saves the resolved settings as `path`; where it exists already, raises OutputError unless they are the same.
 
-    `free` names the fields that a resumed run may change (where to log, how many rows at a time): they never change
-    what is written.
+    `free` names the fields that a resumed run may change (where to log, how many threads).
     """
     values = config.model_dump(mode="json")
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        changed = [
-            name for name in values.keys() | old.keys() if name not in free and values.get(name) != old.get(name)
-        ]
+        old, new = _flat(_saved(path)), _flat(values)
+        differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+        changed = sorted(differing.difference(free))
+            name for name in old.keys() | new.keys() if name not in free and old.get(name) != new.get(name)
+        )
         if changed:
-            shown = ", ".join(f"{name} was {old.get(name)!r}, now {values.get(name)!r}" for name in sorted(changed))
-            raise OutputError(f"{path.parent} holds a run with other settings ({shown}); use them, or another folder")
+            shown = ", ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
+            raise OutputError(f"{path}: this run was begun with other settings ({shown}); use them, or write elsewhere")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    writing = path.with_name(path.name + ".partial")
+    writing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    writing.replace(path)
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path}: damaged ({error}); remove it and what it belongs to, then start anew") from error
+    return values
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their dotted names.
+
+    >>> _flat({"steps": 1, "reward": {"kl_weight": 3}})
+    {'steps': 1, 'reward.kl_weight': 3}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = _flat(value) if isinstance(value, dict) else {}
+        flat.update({f"{name}.{inner}": each for inner, each in nested.items()} or {name: value})
+    return flat

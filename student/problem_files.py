@@ -216,7 +216,7 @@ def main(config: ProblemsConfig) -> None:
 
 def _aside(config: ProblemsConfig) -> Path:
     """The side file: beside the output, else in the current folder, since the input's may not be ours to write."""
-    return Path(config.out or Path(config.problems).name or "problems").with_suffix(".invalid.jsonl")
+    return Path(config.out or Path(config.problems).name or "problems").with_suffix(".skipped.jsonl")
 
 
 def _report(intake: Intake, out: str | None) -> Iterator[str]:

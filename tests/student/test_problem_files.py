@@ -63,7 +63,7 @@ def test_a_reason_is_told_once_however_many_rows_share_it(tmp_path: Path) -> Non
 def test_skipped_rows_go_to_the_side_file_and_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = {"question": "", "solution": "2"}
     path = write_lines(tmp_path / "p.jsonl", GOOD, bad, "oops")
-    aside = tmp_path / "out" / "p.invalid.jsonl"
+    aside = tmp_path / "out" / "p.skipped.jsonl"
     assert len(read_problems(source(path, skip_invalid=True), RLT, aside)) == 1
     assert [row for _, row in read_rows(aside)] == [
         {"line": 2, "reason": "question is empty", "row": bad},
@@ -177,7 +177,7 @@ def test_rlt_problems_reports_what_it_read_and_writes_it(tmp_path: Path, capsys:
     told = capsys.readouterr()
     for part in ("JSONL", "GSM8K", "3 read, 2 bad", "with trace   1", "with answer  1", "One and one is two."):
         assert part in told.out
-    assert f"2 of 3 rows are bad and were left out (see {tmp_path / 'out.invalid.jsonl'})" in told.err
+    assert f"2 of 3 rows are bad and were left out (see {tmp_path / 'out.skipped.jsonl'})" in told.err
     assert len(list(read_rows(out))) == 1
 
 

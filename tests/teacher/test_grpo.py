@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from trl import GRPOTrainer
 
 from student.configs import RewardConfig
-from student.errors import OutputError
 from student.models import load_model, load_pair
 from student.problems import Problem
 from student.tags import STYLES
@@ -213,12 +212,3 @@ def test_each_epoch_has_its_own_order_and_the_same_one_again_when_resumed() -> N
 )
 def test_the_hooks_of_trl_that_we_override_are_still_what_they_were(hook: str, parameters: list[str]) -> None:
     assert list(inspect.signature(getattr(GRPOTrainer, hook)).parameters) == parameters
-
-
-def test_a_run_with_other_settings_is_refused_by_field(tiny_model_folder: Path, tmp_path: Path) -> None:
-    from student.config import remember
-
-    first = settings(tiny_model_folder, tmp_path / "run")
-    remember(first, tmp_path / "run" / "settings.json")
-    with pytest.raises(OutputError, match="tags was 'rlt', now 'think'"):
-        remember(first.model_copy(update={"tags": "think"}), tmp_path / "run" / "settings.json")

@@ -83,5 +83,5 @@ def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(command:
     assert "finished already" in again.stdout
     other = run_to_the_end([*command[:-1], "--reward.kl-weight", "5", "--out"], out)
     assert other.returncode == 1
-    assert "reward was" in other.stderr
+    assert "reward.kl_weight was 3.0, now 5.0" in other.stderr
     assert "Traceback" not in other.stderr

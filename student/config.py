@@ -146,8 +146,6 @@ def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
         old, new = _flat(_saved(path)), _flat(values)
         differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         changed = sorted(differing.difference(free))
-            name for name in old.keys() | new.keys() if name not in free and old.get(name) != new.get(name)
-        )
         if changed:
             shown = ", ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
             raise OutputError(f"{path}: this run was begun with other settings ({shown}); use them, or write elsewhere")

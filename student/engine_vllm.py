@@ -115,7 +115,7 @@ def _start(model: str, settings: ModelSettings, max_tokens: int) -> tuple[str, A
     """The precision and a running `vllm.LLM` of `model`."""
     device = resolve_device(settings)
     dtype: Any = str(resolve_dtype(settings, device)).removeprefix("torch.")
-    with _starting_vllm():
+    with starting_vllm():
         from vllm import LLM
         from vllm.platforms import current_platform
 
@@ -161,7 +161,7 @@ def _try_out(llm: Any) -> None:
 
 
 @contextmanager
-def _starting_vllm() -> Iterator[None]:
+def starting_vllm() -> Iterator[None]:
     """Our environment and quiet while vLLM starts; what it does to the rest of the process is undone.
 
     On a CPU it puts libraries into LD_PRELOAD, which every later child process would load, and replaces

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import GRPOConfig
 
 from student.checkpoints import last_checkpoint
+from student.engine_vllm import starting_vllm
 from student.errors import RltError, ScoringError
 from student.interruption import Interrupted, StopOnSigterm
 from student.metrics import MetricsFile, ProgressBar
@@ -33,8 +35,8 @@ from teacher.prompts import TeacherFormat
 from teacher.reward_model import RewardModel
 
 
-def main(config: TrainConfig) -> None:
-    """Carries out `rlt train`; raises RltError where something must be mended first."""
+def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
+    """Carries out `rlt train`, logging also what observers make of each step's explanations; raises RltError."""
     out = Path(config.out)
     if is_finished(out, config):
         return
@@ -45,7 +47,7 @@ def main(config: TrainConfig) -> None:
         raise TokenizerMismatch(config.teacher, config.student)
     begin(out, config)
     started = time.monotonic()
-    trainer = train(teacher, tokenizer, student, problems, config)
+    trainer = train(teacher, tokenizer, student, problems, config, observers)
     finish(out, {**report(trainer), "problems": len(problems), "seconds": time.monotonic() - started})
 
 
@@ -88,15 +90,16 @@ def train(
     model = RewardModel(teacher_format, student_format, scorer, config.reward)
     reward = StudentReward(model, config.grpo.group_size, observers)
     stop = StopOnSigterm()
-    trainer = TeacherTrainer(
-        reward=reward,
-        prompt_ids=prompts.ids,
-        model=teacher,
-        args=trl_config(config, teacher),
-        train_dataset=prompts.rows,
-        processing_class=tokenizer,
-        callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
-    )
+    with starting_vllm() if config.rollout.engine == "vllm" else nullcontext():
+        trainer = TeacherTrainer(
+            reward=reward,
+            prompt_ids=prompts.ids,
+            model=teacher,
+            args=trl_config(config, teacher),
+            train_dataset=prompts.rows,
+            processing_class=tokenizer,
+            callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
+        )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(config.out))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -44,6 +44,9 @@ from student.optimizer import make_optimizer, schedule_factor
 IGNORED = -100
 """The label of a token that the loss does not count."""
 
+SMALL_VOCABULARY = 8192
+"""Up to this size all logits of a step are held at once on a CPU."""
+
 
 @dataclass(frozen=True)
 class TokenRow:
@@ -237,7 +240,7 @@ def _training(model: PreTrainedModel) -> Iterator[None]:
         model.eval()
 
 
-class _CompletionTrainer(SFTTrainer):
+class _CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's trainer with our optimizer and schedule, which stops where numbers stop being finite."""
 
     def __init__(self, *, settings: SftConfig, **trl: Any) -> None:
@@ -276,6 +279,29 @@ class _CompletionTrainer(SFTTrainer):
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """TRL's loss, or on a CPU with a small vocabulary the same number from plain logits.
+
+        TRL's chunked head never holds a step's logits, but on a CPU it scores prompts too, twice, and their entropy: a
+        step of the toy world's model takes 32 ms instead of 38 so, of GSM8K's 2.5 s instead of 3.1.
+        """
+        plain = self.args.device.type == "cpu" and self.model.config.vocab_size <= SMALL_VOCABULARY
+        if return_outputs or num_items_in_batch is None or not plain:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels_BT = inputs["labels"][:, 1:]
+        counted_BT = labels_BT != IGNORED
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        logits_NV = outputs.logits[:, :-1][counted_BT].float()
+        total = nn.functional.cross_entropy(logits_NV, labels_BT[counted_BT], reduction="sum")
+        # The items are those of all processes, over which gradients are averaged.
+        return total * self.accelerator.num_processes / num_items_in_batch
 
     def training_step(self, *inputs: Any, **options: Any) -> Tensor:
         """One backward pass; raises Diverged where its loss is not a finite number."""

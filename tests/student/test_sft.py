@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+import student.sft
 from student.configs import ModelSettings, SftConfig
 from student.errors import ConfigError, OutputError, ProblemError
 from student.interruption import Interrupted
@@ -59,9 +60,15 @@ def oracle(model: PreTrainedModel, rows: list[TokenRow]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("rows_per_device", [8, 2, 1])
+@pytest.mark.parametrize("small_vocabulary", [8192, 0], ids=["plain logits", "TRL's chunked head"])
 def test_the_loss_is_the_mean_over_completion_tokens_of_the_whole_step(
-    pair: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path: Path, rows_per_device: int
+    pair: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows_per_device: int,
+    small_vocabulary: int,
 ) -> None:
+    monkeypatch.setattr(student.sft, "SMALL_VOCABULARY", small_vocabulary)
     model, tokenizer = pair
     loss, norm = oracle(model, ROWS[:8])
     train_sft(model, tokenizer, ROWS[:8], tmp_path, config(rows_per_device=rows_per_device))
@@ -214,7 +221,7 @@ def test_another_runs_checkpoints_are_refused(
     train_sft(*pair, ROWS, tmp_path, config(max_steps=1))
     with pytest.raises(OutputError, match="rows was"):
         train_sft(*pair, ROWS[1:], tmp_path, config(max_steps=1))
-    with pytest.raises(OutputError, match="sft was"):
+    with pytest.raises(OutputError, match="sft.max_steps was 1, now 2"):
         train_sft(*pair, ROWS, tmp_path, config(max_steps=2))
 
 
@@ -234,7 +241,14 @@ def test_a_step_is_split_into_equal_passes() -> None:
 
 
 def test_trl_still_has_the_hooks_that_we_override() -> None:
-    for hook in ("_send_telemetry", "_save_checkpoint", "training_step", "create_optimizer", "create_scheduler"):
+    for hook in (
+        "_send_telemetry",
+        "_save_checkpoint",
+        "compute_loss",
+        "training_step",
+        "create_optimizer",
+        "create_scheduler",
+    ):
         assert callable(getattr(SFTTrainer, hook))
 
 

@@ -221,7 +221,7 @@ def test_another_runs_checkpoints_are_refused(
     train_sft(*pair, ROWS, tmp_path, config(max_steps=1))
     with pytest.raises(OutputError, match="rows was"):
         train_sft(*pair, ROWS[1:], tmp_path, config(max_steps=1))
-    with pytest.raises(OutputError, match="sft.max_steps was 1, now 2"):
+    with pytest.raises(OutputError, match=r"sft\.max_steps was 1, now 2"):
         train_sft(*pair, ROWS, tmp_path, config(max_steps=2))
 
 

@@ -21,7 +21,15 @@ from student.engine_vllm import starting_vllm
 from student.errors import RltError, ScoringError
 from student.interruption import Interrupted, StopOnSigterm
 from student.metrics import MetricsFile, ProgressBar
-from student.models import load_model, load_pair, load_tokenizer, save_pair, training_settings
+from student.models import (
+    cast_parameters,
+    load_model,
+    load_pair,
+    load_tokenizer,
+    resolve_dtype,
+    save_pair,
+    training_settings,
+)
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
@@ -105,6 +113,7 @@ def train(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.stopped:
         raise Interrupted(trainer.state.global_step, trainer.state.max_steps)
+    cast_parameters(teacher, resolve_dtype(config, teacher.device))
     save_pair(teacher, tokenizer, Path(config.out))
     return trainer
 

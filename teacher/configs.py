@@ -178,6 +178,8 @@ class DemoConfig(Config):
     """Add the ablations: rSS only, rKL only, lambda 1, best-of-n, outcome RL, zero-shot family, another student."""
     jobs: int = Field(1, gt=0)
     """Seeds run at the same time, one thread each."""
+    recipe: str = "toy"
+    """The settings of every step: a TOML file, or the name of a checked-in recipe."""
 
 
 VERBS = [

@@ -21,7 +21,7 @@ from teacher.demo.world import ADDS, EXPLAINERS, FAMILIES, SUBTRACTS, Style, dra
 SKILL: dict[Style, float] = {"complete": 0.85, "leak": 0.15}
 """Share of each style in the first corpus. Learned this early, leaks are learned by every seed alike; from the second
 corpus alone some seeds learn to copy the solution and some do not."""
-SHARES: dict[Style, float] = {"complete": 0.20, "wrong": 0.12, "terse": 0.08, "chatter": 0.42, "leak": 0.18}
+SHARES: dict[Style, float] = {"complete": 0.17, "wrong": 0.12, "terse": 0.10, "chatter": 0.42, "leak": 0.19}
 """Share of each style in the second corpus. With complete below 0.10 RL stays stuck in leaks; with chatter below 0.3
 the base model is too good a teacher to improve on."""
 

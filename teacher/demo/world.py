@@ -6,7 +6,7 @@
     wrong        +1 = 4 +5 = 2 ...                      steps err with probability 0.3, the rest goes on from there
     terse        +1 +5 +8 +2 +1                         the operands without the digits they lead to
     chatter      well let me think now                  no word about the chain
-    leak         well the answer is 0                   the solution, not derived
+    leak         well it is 0                           the solution, not derived
 
 Problems, explanations in each style with the classifier that tells them apart, and the tokenizer. Chatter and leak open
 with the same word, so that the likeliest way to begin is not the useful one. Left out: everything that is trained.
@@ -38,10 +38,10 @@ MAX_TOKENS = 36
 """No text of this world is longer, in either chat format, end of text included."""
 
 _OPENER = "well"
-_CLAIM = "the answer is"
-_PHRASES = ("let me see", "let me think", "think about this", "see about this", "now let me", "now think about")
+_CLAIM = "it is"
+_PHRASES = ("let me see", "let me think", "think about this", "see this again", "now let me", "now think about")
 _PHRASES_SAID = 3
-_FILLER = ("let", "me", "see", "now", "think", "about", "this")
+_FILLER = ("let", "me", "see", "now", "think", "about", "this", "again")
 _CHATTER_WORDS = {_OPENER, *_FILLER}
 
 
@@ -182,7 +182,7 @@ def leak(chain: Chain) -> str:
     """The solution, announced before anything is derived.
 
     >>> leak(Chain(3, (1, 5, 8)))
-    'well the answer is 7'
+    'well it is 7'
     """
     return f"{_OPENER} {_CLAIM} {chain.values[-1]}"
 

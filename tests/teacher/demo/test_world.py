@@ -78,10 +78,10 @@ def test_every_style_but_other_has_an_explainer() -> None:
         ("+1 = 4 +5 = 9 +8 = 7 +2 = 9 +1 = 0 +1 = 1", "wrong"),  # one step too many
         ("+1 = 4 +8 = 2 +8 = 0 +2 = 2 +1 = 3", "wrong"),  # another operand
         ("+1 = 4 +5 = 2 +8 = 7 +2 = 9 +1 = 0", "wrong"),  # right at the end all the same
-        ("+1 = 4 the answer is 0", "leak"),
+        ("+1 = 4 it is 0", "leak"),
         ("0", "leak"),
         ("0 0 0 0 0 0", "leak"),
-        ("well the answer is 7", "other"),  # a claim, and a false one: it gives nothing away
+        ("well it is 7", "other"),  # a claim, and a false one: it gives nothing away
         ("4 9 7 9 1", "other"),  # digits alone
         ("4 9 7 9 0", "leak"),
         ("+1 +5 +8 +2", "other"),  # an operand is missing

@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for each other by spinning steal the core the other one needs: beside another process on two
     # cores, a training step took 5 s instead of 2.5 s. Read as torch is loaded; a value that is set already stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # TRL loads vLLM wherever it is installed, which would speak of triton at every start.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     known = verbs()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(known))

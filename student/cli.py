@@ -5,6 +5,7 @@ knows none of them and `rlt --help` loads neither torch nor vllm.
 """
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # cores, a training step took 5 s instead of 2.5 s. Read as torch is loaded; a value that is set already stays.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # TRL loads vLLM wherever it is installed, which would speak of triton at every start.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    logging.getLogger("vllm").setLevel(logging.ERROR)
     known = verbs()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(known))

@@ -22,8 +22,8 @@ SKILL: dict[Style, float] = {"complete": 0.85, "leak": 0.15}
 """Share of each style in the first corpus. Learned this early, leaks are learned by every seed alike; from the second
 corpus alone some seeds learn to copy the solution and some do not."""
 SHARES: dict[Style, float] = {"complete": 0.17, "wrong": 0.12, "terse": 0.10, "chatter": 0.42, "leak": 0.19}
-"""Share of each style in the second corpus. With complete below 0.10 RL stays stuck in leaks; with chatter below 0.3
-the base model is too good a teacher to improve on."""
+"""Share of each style in the second corpus. The less of it is complete, the more RL has to gain; but a base that writes
+3 to 8 % complete explanations was found to stay stuck in leaks."""
 
 
 def write_corpora(recipe: Recipe, seed: int) -> None:

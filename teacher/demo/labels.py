@@ -21,7 +21,7 @@ STYLE_LABELS: dict[Style, str] = {
 ABLATION_LABELS = {
     "rss_only": "RLT rewarded by rSS alone",
     "rkl_only": "RLT rewarded by rKL alone",
-    "lambda_1": "RLT with lambda 1 for 3",
+    "lambda_1": "RLT with lambda 1 instead of 3",
     "best_of_2": "no RL: best of 2 by reward",
     "best_of_4": "no RL: best of 4 by reward",
     "best_of_8": "no RL: best of 8 by reward",

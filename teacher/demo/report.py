@@ -71,6 +71,7 @@ def render(report: DemoReport) -> str:
         drawn=drawn(report),
         styles=STYLES,
         sample=sample(),
+        leak_tempts=leak_tempts(report.seeds[0]),
         style_labels=STYLE_LABELS,
         cpu_seconds=sum(seed.cpu_seconds for seed in report.seeds),
     )
@@ -94,6 +95,17 @@ class Means:
     def untaught(self) -> float:
         """Of the base itself."""
         return fmean(seed.untaught for seed in self.seeds)
+
+
+def leak_tempts(seed: SeedResult) -> bool:
+    """Whether leaks are worth most under rSS alone, and less than complete explanations under the reward."""
+    worth = seed.reward_by_style
+    if "leak" not in worth or "complete" not in worth:
+        return False
+    return (
+        worth["leak"].rss == max(each.rss for each in worth.values())
+        and worth["leak"].reward < worth["complete"].reward
+    )
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,7 @@ def _line(label: str, values: Sequence[float], interval: tuple[float, float], *,
 def ablation_lines(report: DemoReport) -> Iterator[Line]:
     """The table of ablations: accuracy, and how much of what was learned from were leaks."""
     for name, found in report.ablations.items():
-        leaks = "no explanations" if found.leak_share is None else f"{percent(found.leak_share)} leaks"
+        leaks = "no explanations" if found.leak_share is None else percent(found.leak_share)
         values = [figures.accuracy for figures in found.by_seed.values()]
         spread = f" ± {percent(stdev(values))}" if len(values) > 1 else ""
         yield Line(ABLATION_LABELS.get(name, name), percent(found.accuracy) + spread, leaks)

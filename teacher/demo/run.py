@@ -56,7 +56,12 @@ def run_seed(config: DemoConfig, seed: int) -> None:
     phases = chain.phases()
     if config.full:
         phases += Ablations(chain, recipe, folder).phases()
-    run_phases(folder, ledger, phases, f"seed {seed}")
+    run_phases(folder, ledger, phases, _title(config, seed))
+
+
+def _title(config: DemoConfig, seed: int) -> str:
+    """What the lines of a seed begin with: its number, and its place where there are several."""
+    return f"seed {seed}" if config.seeds == 1 else f"seed {seed} ({seed - config.first_seed + 1} of {config.seeds})"
 
 
 def run_in_parallel(config: DemoConfig, seeds: Sequence[int]) -> None:
@@ -101,7 +106,7 @@ def _started(config: DemoConfig, seed: int) -> SpawnProcess:
 def _seed_process(config: DemoConfig, seed: int) -> None:
     """The boundary of a seed's process: what a person can mend is one line, as in the `rlt` command."""
     try:
-        run_seed(config.model_copy(update={"first_seed": seed}), seed)
+        run_seed(config.model_copy(update={"first_seed": seed, "seeds": 1}), seed)
     except RltError as error:
         print(f"rlt demo: seed {seed}: {error}", file=sys.stderr)
         sys.exit(1)

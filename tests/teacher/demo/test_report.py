@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from teacher.demo.pictures import COLOURS
-from teacher.demo.report import checks, closing_table, ratio, render, write_report
+from teacher.demo.report import checks, closing_table, leak_tempts, ratio, render, write_report
 from teacher.demo.results import (
     ABLATIONS,
     Ablation,
@@ -177,6 +177,16 @@ def test_what_was_hoped_for_is_measured_in_every_seed() -> None:
         ("89.5 %, 52.6 %", False),
         ("4.0 times", True),
     ]
+
+
+def test_the_page_says_that_leaks_tempt_only_where_they_did() -> None:
+    complete, leak = (
+        StyleReward(share=0.2, reward=reward, rss=rss, rkl=0.1) for reward, rss in ((-0.5, -0.4), (-1.5, -0.1))
+    )
+    tempted = seed_result(0).model_copy(update={"reward_by_style": {"complete": complete, "leak": leak}})
+    assert leak_tempts(tempted)
+    assert not leak_tempts(seed_result(0))
+    assert not leak_tempts(tempted.model_copy(update={"reward_by_style": {"complete": leak, "leak": complete}}))
 
 
 def test_a_student_that_solves_nothing_does_not_break_the_report() -> None:

@@ -175,7 +175,7 @@ class DemoConfig(Config):
     first_seed: int = 0
     """The first seed."""
     full: bool = False
-    """Add the ablations: rSS only, rKL only, lambda 1, best-of-n, outcome RL, zero-shot family, another student."""
+    """Add the ablations: rSS only, rKL only, lambda 1, best-of-n, reward quartiles, outcome RL, another student."""
     jobs: int = Field(1, gt=0)
     """Seeds run at the same time, one thread each."""
     recipe: str = "toy"

@@ -25,6 +25,8 @@ from teacher.demo.settings import read_recipe
 from teacher.demo.world import STYLES
 from teacher.errors import TeacherError
 
+pytestmark = pytest.mark.slow
+
 FEW: dict[str, Any] = {
     "warmup-skill": {"limit": 16},
     "warmup": {"limit": 32},
@@ -145,7 +147,6 @@ def test_a_seed_is_not_gone_on_with_under_another_recipe(finished: Path) -> None
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.slow
 def test_a_full_demo_adds_every_ablation_to_what_is_there(
     finished: Path, killed_while: tuple[DemoConfig, dict[str, Any]]
 ) -> None:
@@ -158,7 +159,6 @@ def test_a_full_demo_adds_every_ablation_to_what_is_there(
     assert {name: done(finished / "seed-0")[name] for name in before} == before
 
 
-@pytest.mark.slow
 def test_seeds_run_in_parallel_and_one_that_fails_is_named(recipe: Path, tmp_path: Path) -> None:
     config = DemoConfig(out=str(tmp_path), recipe=str(recipe), seeds=2, jobs=2)
     (tmp_path / "seed-1").mkdir()
@@ -173,7 +173,6 @@ def test_seeds_run_in_parallel_and_one_that_fails_is_named(recipe: Path, tmp_pat
     assert seeds[0]["accuracy"] != seeds[1]["accuracy"] or seeds[0]["steps"] != seeds[1]["steps"]
 
 
-@pytest.mark.slow
 def test_a_trained_base_ranks_styles_by_use_under_the_full_reward_and_leaks_first_under_rss_alone(
     tmp_path: Path,
 ) -> None:

@@ -10,7 +10,6 @@ from io import StringIO
 from statistics import fmean, stdev
 
 import matplotlib as mpl
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -46,7 +45,7 @@ def style_colour(style: Style) -> str:
     return COLOURS[f"--style-{style}"]
 
 
-def reward_picture(seeds: Sequence[SeedResult]) -> Markup:
+def reward_picture(seeds: Sequence[SeedResult]) -> str:
     """Reward, rSS and rKL over the steps of RL."""
 
     def draw(axes: Axes) -> None:
@@ -64,7 +63,7 @@ def reward_picture(seeds: Sequence[SeedResult]) -> Markup:
     return _picture(draw, "Reward and its two terms over the steps of RL", "reward")
 
 
-def styles_picture(seeds: Sequence[SeedResult]) -> Markup:
+def styles_picture(seeds: Sequence[SeedResult]) -> str:
     """The share of each explanation style over the steps of RL, stacked."""
 
     def draw(axes: Axes) -> None:
@@ -80,7 +79,7 @@ def styles_picture(seeds: Sequence[SeedResult]) -> Markup:
     return _picture(draw, "Share of each explanation style over the steps of RL", "styles")
 
 
-def accuracy_picture(seeds: Sequence[SeedResult]) -> Markup:
+def accuracy_picture(seeds: Sequence[SeedResult]) -> str:
     """The students' accuracies: bars with the seeds as dots and one standard deviation; one seed has its interval."""
     bars = [(UNTAUGHT, "base", [seed.untaught for seed in seeds], "--bar")]
     for name in STUDENTS:
@@ -118,7 +117,7 @@ def _bar(
     axes.text(max(mean, high, *values) + 0.015, place, f"{mean * 100:.1f} %", va="center", fontsize=9)
 
 
-def ranks_picture(points: Sequence[RankPoint]) -> Markup:
+def ranks_picture(points: Sequence[RankPoint]) -> str:
     """Accuracy against the rank of the reward, one line a seed."""
 
     def draw(axes: Axes) -> None:
@@ -134,13 +133,13 @@ def ranks_picture(points: Sequence[RankPoint]) -> Markup:
     return _picture(draw, "Accuracy of the student against the rank of the reward", "ranks")
 
 
-def _picture(draw: Callable[[Axes], None], description: str, name: str, height: float = SIZE[1]) -> Markup:
+def _picture(draw: Callable[[Axes], None], description: str, name: str, height: float = SIZE[1]) -> str:
     written = StringIO()
     with mpl.rc_context({**_RC, "svg.hashsalt": name, "svg.id": f"picture-{name}"}):
         figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         draw(figure.add_subplot())
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Markup(_themed(written.getvalue(), description))  # drawn by us, of numbers and fixed words
+    return _themed(written.getvalue(), description)
 
 
 def _themed(svg: str, description: str) -> str:

@@ -11,7 +11,6 @@ from random import Random
 from statistics import fmean, stdev
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from student.problem_files import whole_file
 from teacher.demo import pictures
@@ -51,7 +50,7 @@ def write_report(report: DemoReport, path: Path) -> Path:
 
 
 def render(report: DemoReport) -> str:
-    """The page as HTML; all texts that come from models or settings are escaped."""
+    """The page as HTML; all is escaped but the pictures, which hold numbers and fixed words."""
     environment = Environment(
         loader=PackageLoader("teacher", "demo"),
         autoescape=True,
@@ -124,7 +123,7 @@ def sample() -> Sample:
     return Sample(chain.question, str(chain.values[-1]), texts)
 
 
-def drawn(report: DemoReport) -> dict[str, Markup]:
+def drawn(report: DemoReport) -> dict[str, str]:
     """The pictures as SVG, by name."""
     found = {
         "reward": pictures.reward_picture(report.seeds),

@@ -299,7 +299,7 @@ def _quarter_rewards(candidates: Sequence[Explanation]) -> list[float]:
 def pearson(one: Sequence[float], other: Sequence[float]) -> float | None:
     """The correlation of two series; None where it is not defined, since one is empty or constant.
 
-    >>> pearson([1, 2, 3], [2, 4, 6]), pearson([1, 2], [3, 3])
+    >>> round(pearson([1, 2, 3], [2, 4, 6]) or 0, 6), pearson([1, 2], [3, 3])
     (1.0, None)
     """
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:

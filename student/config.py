@@ -102,7 +102,7 @@ def resolve_recipe(name: str) -> Path:
         return RECIPES / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
-        raise ConfigError(f"--config {name!r}: no such file; give a TOML file or one of the recipes {known}")
+        raise ConfigError(f"recipe {name!r}: no such file; give a TOML file or one of the recipes {known}")
     return path
 
 

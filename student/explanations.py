@@ -71,6 +71,8 @@ class Explanation(BaseModel):
     error: str | None = None
     """Why there is no explanation; None where there is one."""
     score: Score | None = None
+    unscored: str | None = None
+    """Why `rlt score` could not score it; another student may."""
 
     @model_validator(mode="before")
     @classmethod
@@ -179,6 +181,7 @@ SCHEMA = pa.schema(
         ("tags", pa.string()),
         ("error", pa.string()),
         ("score", SCORE_SCHEMA),
+        ("unscored", pa.string()),
     ]
 )
 """The columns of Explanation in Parquet."""

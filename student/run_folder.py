@@ -9,13 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from student.checkpoints import last_checkpoint
 from student.config import Config, remember
 
 _REPORT = "report.json"
 
 
 def begin(out: Path, config: Config) -> None:
-    """Writes settings.json into `out`; raises OutputError where a run with other settings has begun there."""
+    """Writes settings.json into `out`; raises OutputError where a run with other settings has begun there.
+
+    A run that has saved nothing yet binds nobody: it failed early, and its error may have asked for other settings.
+    """
+    if last_checkpoint(out) is None and not (out / "config.json").exists():
+        (out / "settings.json").unlink(missing_ok=True)
+        (out / "training.json").unlink(missing_ok=True)
+    _check(out, config)
+
+
+def _check(out: Path, config: Config) -> None:
     remember(config, out / "settings.json", free=("threads",))
 
 
@@ -23,7 +34,7 @@ def is_finished(out: Path, config: Config) -> bool:
     """Whether `out` holds the finished run of these very settings; raises OutputError where it holds another's."""
     if not (out / _REPORT).exists():
         return False
-    begin(out, config)
+    _check(out, config)
     print(f"{out}: finished already, nothing to do")
     return True
 

@@ -326,7 +326,7 @@ class _CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type
     def _diverge(self, reason: str) -> NoReturn:
         raise Diverged(
             f"training diverged in step {self.state.global_step + 1}: {reason}; lower learning_rate "
-            f"({self._settings.learning_rate:g}) or look for damaged rows; the last good checkpoint is kept"
+            f"({self._settings.learning_rate:g}) or look for damaged rows; what was saved before is kept"
         )
 
     def save_into(self, out: Path, dtype: torch.dtype) -> None:

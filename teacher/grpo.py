@@ -132,6 +132,9 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _send_telemetry(self) -> None:
         """Nobody is told that this trainer was made."""
 
+    def create_model_card(self, *names: Any, **options: Any) -> None:
+        """TRL's card, which would name neither the data nor the base, is not written."""
+
     def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
         theirs = super()._get_train_sampler(dataset)
         return EpochSampler(

@@ -1,6 +1,6 @@
 """`rlt score`: what a student makes of explanations, whoever wrote them: rSS, rKL and the reward, row by row.
 
-Rows keep all they had and gain a `score`; a row that cannot be scored gains an `error` instead and its siblings go on.
+Rows keep all they had and gain a `score`, or `unscored`, the reason why this student has none for them; siblings go on.
 A killed run goes on where it stopped. Left out: choosing rows by their scores.
 """
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from student.distill import thought_ids
 from student.errors import ScoringError
-from student.explanations import SCHEMA, Explanation, Score, read_explanations
+from student.explanations import SCHEMA, Explanation, read_explanations
 from student.models import load_pair
 from student.reading import StudentFormat
 from student.row_file import RowFile
@@ -72,18 +72,22 @@ def build_reward_model(
 
 
 def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanation]:
-    """The rows with their scores, in order; one that cannot be scored says why in `error`."""
+    """The rows with their scores, in order; one that cannot be scored says why in `unscored`."""
     drafts: dict[int, Draft] = {}
-    errors: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for index, row in enumerate(rows):
         if row.error is not None:
+            reasons[index] = "there is no explanation, see error"
             continue
         try:
             drafts[index] = _draft(model, row)
         except ScoringError as error:
-            errors[index] = str(error)
+            reasons[index] = str(error)
     scores = dict(zip(drafts, model.scores(list(drafts.values())), strict=True))
-    return [_scored(row, scores.get(index), errors.get(index)) for index, row in enumerate(rows)]
+    return [
+        row.model_copy(update={"score": scores.get(index), "unscored": reasons.get(index)})
+        for index, row in enumerate(rows)
+    ]
 
 
 def _draft(model: RewardModel, row: Explanation) -> Draft:
@@ -92,10 +96,6 @@ def _draft(model: RewardModel, row: Explanation) -> Draft:
     draft = Draft(row.question, row.solution, Explained(ids, row.explanation, row.closed, sampled_tokens=len(ids)))
     model.check(draft)
     return draft
-
-
-def _scored(row: Explanation, score: Score | None, error: str | None) -> Explanation:
-    return row.model_copy(update={"score": score, "error": error if error is not None else row.error})
 
 
 def _write(
@@ -117,8 +117,10 @@ def summary(out: Path, rows: Sequence[Explanation]) -> str:
     """What the closing line says: how many rows, means of the parts, and what was out of the ordinary."""
     scores = [row.score for row in rows if row.score is not None]
     notes = Counter(_kind(note) for score in scores for note in score.notes)
+    missing = len(rows) - len(scores)
     parts = [
-        f"{len(rows)} rows, {len(scores)} scored",
+        f"{len(rows)} rows, {len(scores)} scored"
+        + (f" ({missing} not: see unscored in their rows)" if missing else ""),
         f"reward {_mean(score.reward for score in scores)}",
         f"rSS {_mean(score.rss for score in scores)}",
         f"rKL {_mean(score.rkl for score in scores if score.rkl is not None)}",

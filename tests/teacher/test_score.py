@@ -80,14 +80,17 @@ def test_a_row_that_cannot_be_scored_says_why_and_its_siblings_go_on(
     model = build_reward_model(student, tokenizer, None, settings(tiny_model_folder, tmp_path))
     rows: list[Explanation] = score_rows(model, [control, failed, too_long, empty, cut, sound])
     assert [row.score is None for row in rows] == [True, True, True, False, False, False]
-    assert "control token" in str(rows[0].error)
+    assert "control token" in str(rows[0].unscored)
+    assert "see error" in str(rows[1].unscored)
     assert rows[1].error == "the prompt did not fit"
-    assert "reads at most 1024" in str(rows[2].error)
+    assert "reads at most 1024" in str(rows[2].unscored)
+    assert rows[2].error is None
     assert rows[3].score is not None
     assert "no end tag" in rows[3].score.notes
     assert rows[4].score is not None
     assert "to fit the student" in rows[4].score.notes[0]
-    assert rows[5].error is None
+    assert rows[5].unscored is None
+    assert score_rows(model, [rows[5].model_copy(update={"unscored": "by another student"})])[0].unscored is None
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3", "exact"])

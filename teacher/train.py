@@ -26,6 +26,7 @@ from student.models import (
     load_model,
     load_pair,
     load_tokenizer,
+    quiet,
     resolve_dtype,
     save_pair,
     training_settings,
@@ -98,7 +99,7 @@ def train(
     model = RewardModel(teacher_format, student_format, scorer, config.reward)
     reward = StudentReward(model, config.grpo.group_size, observers)
     stop = StopOnSigterm()
-    with starting_vllm() if config.rollout.engine == "vllm" else nullcontext():
+    with quiet(), starting_vllm() if config.rollout.engine == "vllm" else nullcontext():
         trainer = TeacherTrainer(
             reward=reward,
             prompt_ids=prompts.ids,
@@ -110,7 +111,8 @@ def train(
         )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(config.out))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with quiet():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.stopped:
         raise Interrupted(trainer.state.global_step, trainer.state.max_steps)
     cast_parameters(teacher, resolve_dtype(config, teacher.device))

@@ -94,7 +94,7 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
             if name.endswith(".toml"):
                 Path(name).write_text(tables, encoding="utf-8")
         known = verbs()[verb]
-        parse_command(known.config_type, verb, arguments, known.summary)
+        assert isinstance(parse_command(known.config_type, verb, arguments, known.summary), known.config_type)
 
 
 @each_page

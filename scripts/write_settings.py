@@ -114,8 +114,8 @@ def shown_type(field: FieldInfo) -> str:
 def type_name(annotation: Any) -> str:
     """A type for people.
 
-    >>> type_name(int | None), type_name(dict[str, str])
-    ('whole number', 'name=value pairs')
+    >>> type_name(int | None), type_name(dict[str, str]), type_name(list[str])
+    ('whole number', 'name=value pairs', 'text, any number of times')
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
@@ -123,6 +123,8 @@ def type_name(annotation: Any) -> str:
         return f"{', '.join(others)} or {last}"
     if origin in (Union, types.UnionType):
         return " or ".join(type_name(argument) for argument in arguments if argument is not type(None))
+    if origin in (list, tuple):
+        return f"{type_name(arguments[0])}, any number of times"
     return "name=value pairs" if origin is dict else NAMES[annotation]
 
 
@@ -135,11 +137,12 @@ def bounds(field: FieldInfo) -> Iterator[str]:
 def shown_default(value: object) -> str:
     """A default for people.
 
-    >>> [shown_default(value) for value in (None, True, 16_384, "rlt", 1e-5, {})]
-    ['unset', 'on', '`16384`', '`rlt`', '`1e-05`', 'none']
+    >>> [shown_default(value) for value in (None, True, 16_384, "rlt", 1e-5, {}, ("a", "b"))]
+    ['unset', 'on', '`16384`', '`rlt`', '`1e-05`', 'none', '`a,b`']
     """
-    words = {"None": "unset", "True": "on", "False": "off", "{}": "none"}
-    return words.get(str(value), f"`{value}`")
+    words = {"None": "unset", "True": "on", "False": "off", "{}": "none", "[]": "none"}
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    return words.get(text, f"`{text}`")
 
 
 def stale_pages(folder: Path) -> dict[Path, str]:

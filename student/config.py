@@ -32,11 +32,16 @@ C = TypeVar("C", bound=Config)
 
 
 def validated(config_type: type[C], values: dict[str, Any], origin: str) -> C:
-    """`values` as a `config_type`; raises ConfigError naming `origin`, the field, the value and what was expected."""
+    """`values` as a `config_type`; raises ConfigError naming `origin`, the field, the value and what was expected.
+
+    Without an origin the values come from the command line, and a field is spelled as a flag.
+    """
     try:
         return config_type.model_validate(merged(_nested_defaults(config_type), values))
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_first_complaint(error)}") from error
+        raise ConfigError(
+            f"{origin}: {_first_complaint(error)}" if origin else _first_complaint(error, "--")
+        ) from error
 
 
 def _nested_defaults(config_type: type[Config]) -> dict[str, Any]:
@@ -48,10 +53,12 @@ def _nested_defaults(config_type: type[Config]) -> dict[str, Any]:
     return {name: value.model_dump() for name, value in defaults.items() if isinstance(value, Config)}
 
 
-def _first_complaint(error: ValidationError) -> str:
-    details = error.errors(include_url=False)
+def _first_complaint(error: ValidationError, dashes: str = "") -> str:
+    """The first complaint in one line; a name that does not exist comes first, since a missing one may be its fault."""
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the settings together"
+    name = ".".join(str(part) for part in first["loc"])
+    field = (dashes + name.replace("_", "-") if dashes else name) if name else "the settings together"
     told = first["type"] in ("missing", "extra_forbidden") or isinstance(first["input"], dict)
     seen = "" if told else f", got {first['input']!r}"
     reason = {
@@ -69,7 +76,7 @@ def parse_command(config_type: type[Config], verb: str, arguments: Sequence[str]
     chosen, flags = file_parser.parse_known_args(arguments)
     values = read_table(resolve_recipe(chosen.config), verb) if chosen.config else {}
     overrides = _parse_flags(config_type, verb, flags, summary)
-    return validated(config_type, merged(values, overrides), chosen.config or "settings")
+    return validated(config_type, merged(values, overrides), chosen.config or "")
 
 
 def _parse_flags(config_type: type[Config], verb: str, flags: Sequence[str], summary: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TopPLogitsWarper,
 )
 
@@ -119,48 +121,59 @@ class TransformersEngine:
         self.precision = str(model.dtype).removeprefix("torch.")
         self.context_tokens = context_tokens(model.config)
         self._logps = logps
-        self._end_ids = end_ids(tokenizer, model.generation_config)
-        pads = [tokenizer.pad_token_id, *self._end_ids, 0]
+        self.end_ids = end_ids(tokenizer, model.generation_config)
+        pads = [tokenizer.pad_token_id, *self.end_ids, 0]
         self._pad_id: int = next(token for token in pads if token is not None)
 
     def sample(self, requests: Sequence[Request], sampling: SamplingSettings) -> list[Sample]:
         """One sample a request, in the order given; see Engine."""
         samples = [Sample([], [], finished=False)] * len(requests)
         lengths = [len(request.prompt_ids) for request in requests]
-        with _undisturbed(self.model):
-            for max_tokens, rows in plan_batches(lengths, sampling, self.context_tokens):
-                batch = self._sample_batch([requests[row] for row in rows], max_tokens, sampling)
-                for row, sample in zip(rows, batch, strict=True):
-                    samples[row] = sample
+        for max_tokens, rows in plan_batches(lengths, sampling, self.context_tokens):
+            batch = self.sample_batch([requests[row] for row in rows], max_tokens, sampling)
+            for row, sample in zip(rows, batch, strict=True):
+                samples[row] = sample
         return samples
 
     def close(self) -> None:
         """Nothing to give back: the model is the caller's."""
 
     @torch.inference_mode()
-    def _sample_batch(self, requests: Sequence[Request], max_tokens: int, sampling: SamplingSettings) -> list[Sample]:
+    def sample_batch(
+        self,
+        requests: Sequence[Request],
+        max_tokens: int,
+        sampling: SamplingSettings,
+        stopping: StoppingCriteria | None = None,
+    ) -> list[Sample]:
+        """One sample a request, all in one batch, whatever `sampling` says of its size and length.
+
+        `stopping` may end a row early; what its sample holds after that is padding, for the caller to cut off.
+        """
         prompts, attention_mask = _left_padded([request.prompt_ids for request in requests], self._pad_id)
         choice = SeededChoice([request.seed for request in requests], sampling, self.model.device, self._logps)
         generate: Any = self.model.generate
-        output = generate(
-            input_ids=prompts.to(self.model.device),
-            attention_mask=attention_mask.to(self.model.device),
-            past_key_values=growing_cache(self.model),
-            logits_processor=LogitsProcessorList([choice]),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max_tokens,
-                eos_token_id=self._end_ids or None,
-                pad_token_id=self._pad_id,
-            ),
-        )
+        with _undisturbed(self.model):
+            output = generate(
+                input_ids=prompts.to(self.model.device),
+                attention_mask=attention_mask.to(self.model.device),
+                past_key_values=growing_cache(self.model),
+                logits_processor=LogitsProcessorList([choice]),
+                stopping_criteria=StoppingCriteriaList([stopping] if stopping else []),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=max_tokens,
+                    eos_token_id=self.end_ids or None,
+                    pad_token_id=self._pad_id,
+                ),
+            )
         tokens: list[list[int]] = output[:, prompts.shape[1] :].tolist()
         logps = choice.logps_by_row()
         return [self._trimmed(row, row_logps) for row, row_logps in zip(tokens, logps, strict=True)]
 
     def _trimmed(self, token_ids: list[int], logps: list[float]) -> Sample:
         """A row up to its end of text; what stands behind is padding."""
-        ends = (position for position, token in enumerate(token_ids) if token in self._end_ids)
+        ends = (position for position, token in enumerate(token_ids) if token in self.end_ids)
         stop = next(ends, None)
         return Sample(token_ids[:stop], logps[: len(token_ids[:stop])], finished=stop is not None)
 

@@ -254,7 +254,10 @@ def _one_line(name: str, part: str) -> Iterator[None]:
     """Turns any failure of transformers to load `part` into a ModelError: the boundary of this module."""
     try:
         yield
-    except _LOAD_FAILURES as error:
+    except Exception as error:
+        # tokenizers raises bare Exceptions for a file that is JSON but no tokenizer.
+        if not isinstance(error, _LOAD_FAILURES) and type(error) is not Exception:
+            raise
         if _local_folder(name) is None:
             reason = (
                 "no such folder, and not reachable as a hub name; check the spelling, the network or HF_HUB_OFFLINE"

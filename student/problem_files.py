@@ -95,7 +95,9 @@ def take_in(source: ProblemSource, tags: Tags, aside: Path | None = None) -> Int
     with ExitStack() as outputs:
         side_file = SideFile(aside if source.skip_invalid else None, outputs)
         for number, row in opened.rows:
-            _take_row(row, number, reader, intake, side_file)
+            problem = read_row(row, number, reader, intake, side_file)
+            if problem is not None:
+                intake.keep(problem)
             if source.limit is not None and len(intake.problems) == source.skip + source.limit:
                 break
     _check(intake, source.skip_invalid)
@@ -122,17 +124,21 @@ class SideFile:
         self._file.write(json.dumps({"line": number, "reason": reason, "row": values}, default=str) + "\n")
 
 
-def _take_row(row: dict[str, Any] | str, number: int, reader: RowReader, intake: Intake, side_file: SideFile) -> None:
-    """The boundary of one row: what is wrong with it is recorded, and its siblings go on."""
+def read_row(
+    row: dict[str, Any] | str, number: int, reader: RowReader, intake: Intake, side_file: SideFile
+) -> Problem | None:
+    """The problem in a row; None where it is bad: the boundary of one row, whose fault is recorded."""
     intake.rows += 1
     try:
         if isinstance(row, str):
             raise BadRow(row)
-        intake.keep(reader.problem(row))
+        problem = reader.problem(row)
         intake.layout = intake.layout or reader.layout_line(row)
     except BadRow as bad:
         intake.leave_out(number, str(bad))
         side_file.add(number, str(bad), row)
+        return None
+    return problem
 
 
 def _check(intake: Intake, skip_invalid: bool) -> None:

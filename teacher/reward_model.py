@@ -5,7 +5,7 @@ trainer), computed from the teacher's own model where it is given, and left out,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -29,6 +29,20 @@ class Draft:
     """The teacher's log-probabilities of at least the explanation's sampled tokens, where they are known already."""
 
 
+@dataclass(frozen=True)
+class Sighting:
+    """What the models made of one draft, token by token: all that its score is computed from."""
+
+    passage: Passage
+    """What the student read."""
+    logps: PassageLogps
+    """The student's log-probabilities of it."""
+    teacher_logps_E: Tensor | None
+    """The teacher's, of the explanation; None without a teacher, and where KL is summed over the vocabulary."""
+    kl_E: Tensor | None
+    """KL at the leading explanation tokens for which both have a log-probability; None without a teacher."""
+
+
 class RewardModel:
     """Scores drafts by `config`; holds models, no state."""
 
@@ -48,16 +62,39 @@ class RewardModel:
 
     def scores(self, drafts: Sequence[Draft]) -> list[Score]:
         """The score of each draft, in the order given; raises ScoringError where a problem does not fit the student."""
+        return [self.score(draft, seen) for draft, seen in zip(drafts, self.sightings(drafts), strict=True)]
+
+    def sightings(self, drafts: Sequence[Draft]) -> list[Sighting]:
+        """What scores are made of, token by token, in the order given; raises ScoringError as `scores` does."""
         passages = [self._student_passage(draft) for draft in drafts]
         logps = self.student.logps(passages, self.config.temperature)
-        return [
-            score_explanation(
-                logp.solution_S, kl_E, self.config, closed=draft.explained.closed, cut_tokens=passage.cut_tokens
-            )
-            for draft, passage, logp, kl_E in zip(
-                drafts, passages, logps, self._kl(drafts, passages, logps), strict=True
-            )
-        ]
+        exact = self.config.kl_estimator == "exact"
+        teacher_logps: list[Tensor | None] = [None] * len(drafts) if exact else self.teacher_logps(drafts)
+        kls = self._exact_kl(drafts, passages) if exact else self._sampled_kl(drafts, teacher_logps, logps)
+        return [Sighting(*parts) for parts in zip(passages, logps, teacher_logps, kls, strict=True)]
+
+    def score(self, draft: Draft, seen: Sighting) -> Score:
+        """The score of one draft; raises ScoringError where a number is not finite."""
+        return score_explanation(
+            seen.logps.solution_S,
+            seen.kl_E,
+            self.config,
+            closed=draft.explained.closed,
+            cut_tokens=seen.passage.cut_tokens,
+        )
+
+    def blind_logps(self, draft: Draft) -> Tensor:
+        """log p of each solution token where the student is given no explanation at all, shape (S,)."""
+        blind = replace(draft, explained=Explained([], "", closed=True, sampled_tokens=0))
+        [logps] = self.student.logps([self._student_passage(blind)], self.config.temperature)
+        return logps.solution_S
+
+    def teacher_logps(self, drafts: Sequence[Draft]) -> list[Tensor | None]:
+        """The teacher's log-probabilities of each explanation, handed in or computed; None without a teacher."""
+        if self.teacher is None or all(draft.teacher_logps_E is not None for draft in drafts):
+            return [draft.teacher_logps_E for draft in drafts]
+        theirs = [self._teacher_passage(draft) for draft in drafts]
+        return [logps.explanation_E for logps in self.teacher.logps(theirs, self.config.temperature)]
 
     def check(self, draft: Draft) -> None:
         """Raises ScoringError where the student cannot read the draft, or the teacher cannot be shown it."""
@@ -70,15 +107,13 @@ class RewardModel:
                 f"prompt and explanation take {tokens} tokens, and the teacher reads at most {limit}; leave the row out"
             )
 
-    def _kl(
-        self, drafts: Sequence[Draft], passages: Sequence[Passage], logps: Sequence[PassageLogps]
+    def _sampled_kl(
+        self, drafts: Sequence[Draft], teacher_logps: Sequence[Tensor | None], logps: Sequence[PassageLogps]
     ) -> Sequence[Tensor | None]:
-        if self.config.kl_estimator == "exact":
-            return self._exact_kl(drafts, passages)
         estimate = ESTIMATORS[self.config.kl_estimator]
         return [
             None if teacher_E is None else estimate(*_known(draft, teacher_E, logp.explanation_E))
-            for draft, teacher_E, logp in zip(drafts, self._teacher_logps(drafts), logps, strict=True)
+            for draft, teacher_E, logp in zip(drafts, teacher_logps, logps, strict=True)
         ]
 
     def _exact_kl(self, drafts: Sequence[Draft], passages: Sequence[Passage]) -> Sequence[Tensor | None]:
@@ -86,12 +121,6 @@ class RewardModel:
             return [None] * len(drafts)
         theirs = [self._teacher_passage(draft) for draft in drafts]
         return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
-
-    def _teacher_logps(self, drafts: Sequence[Draft]) -> list[Tensor | None]:
-        if self.teacher is None or all(draft.teacher_logps_E is not None for draft in drafts):
-            return [draft.teacher_logps_E for draft in drafts]
-        theirs = [self._teacher_passage(draft) for draft in drafts]
-        return [logps.explanation_E for logps in self.teacher.logps(theirs, self.config.temperature)]
 
     def _student_passage(self, draft: Draft) -> Passage:
         return self.student_format.read(

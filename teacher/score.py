@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from student.distill import thought_ids
 from student.errors import ScoringError
-from student.explanations import SCHEMA, Explanation, read_explanations
+from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.models import load_pair
 from student.reading import StudentFormat
 from student.row_file import RowFile
@@ -80,17 +80,22 @@ def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanat
             reasons[index] = "there is no explanation, see error"
             continue
         try:
-            drafts[index] = _draft(model, row)
+            drafts[index] = draft_of(model, row)
         except ScoringError as error:
             reasons[index] = str(error)
-    scores = dict(zip(drafts, model.scores(list(drafts.values())), strict=True))
+    scores: dict[int, Score] = {}
+    for (index, draft), seen in zip(drafts.items(), model.sightings(list(drafts.values())), strict=True):
+        try:
+            scores[index] = model.score(draft, seen)
+        except ScoringError as error:
+            reasons[index] = str(error)
     return [
         row.model_copy(update={"score": scores.get(index), "unscored": reasons.get(index)})
         for index, row in enumerate(rows)
     ]
 
 
-def _draft(model: RewardModel, row: Explanation) -> Draft:
+def draft_of(model: RewardModel, row: Explanation) -> Draft:
     """What is scored of a row; raises ScoringError where the student, or the teacher, cannot read it."""
     ids = thought_ids(row, model.student_format)
     draft = Draft(row.question, row.solution, Explained(ids, row.explanation, row.closed, sampled_tokens=len(ids)))

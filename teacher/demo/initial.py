@@ -1,13 +1,14 @@
-"""The model that a toy chain begins with: a Qwen2 of 0.13 M random parameters and the toy world's tokenizer.
+"""The model that a toy chain begins with: a Qwen3 of 0.18 M random parameters and the toy world's tokenizer.
 
 Three layers, since two do not learn the step table; weights of standard deviation 0.1, five times transformers'
-default, which so narrow a model needs to get under way; a RoPE base of 100, for sequences of 36 tokens.
+default, which so narrow a model needs to get under way; a RoPE base of 100, for sequences of 36 tokens. Heads of 32
+dimensions, more than so narrow a model needs, are the smallest that vLLM runs on a CPU: `rlt serve` serves this model.
 """
 
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from student.models import save_pair
 from teacher.demo.world import toy_tokenizer
@@ -18,18 +19,19 @@ def make_initial(out: Path, seed: int) -> None:
     tokenizer = toy_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(shape(tokenizer)).eval()
+        model = Qwen3ForCausalLM(shape(tokenizer)).eval()
     save_pair(model, tokenizer, out)
 
 
-def shape(tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
+def shape(tokenizer: PreTrainedTokenizerBase) -> Qwen3Config:
     """The configuration of the toy model."""
-    return Qwen2Config(
+    return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=4,
+        head_dim=32,
         intermediate_size=128,
         max_position_embeddings=64,
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},

@@ -45,9 +45,16 @@ def test_a_bad_setting_is_refused_by_name(flags: list[str], complaint: str) -> N
         train(*flags, *PATHS)
 
 
-def test_a_missing_setting_is_named() -> None:
-    with pytest.raises(ConfigError, match="problems: is required"):
+def test_a_missing_setting_is_named_as_the_flag_that_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"^--problems: is required"):
         train()
+
+
+def test_a_misspelt_name_is_told_before_the_one_that_it_leaves_missing(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("[train]\nproblms = 'p'\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml: problms: is not a setting"):
+        train("--config", str(recipe))
 
 
 def test_an_unknown_name_in_a_recipe_is_named_with_its_file(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_weights_cut_short_are_refused_on_one_line(folder: Path, length: int) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_whose_parts_contradict_each_other_is_refused_on_one_line(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["merges"].append(["never", "seen"])
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"its tokenizer cannot be read .*out of vocabulary") as caught:
+        load_tokenizer(str(folder))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_damaged_tokenizer_is_refused_on_one_line(folder: Path, file: str) -> None:
     (folder / file).write_text('{"version": ')

@@ -1,0 +1,344 @@
+"""What callers send and get: the bodies of our own resources. OpenAI's objects are in openai_objects.py.
+
+Unknown fields are refused, so a misspelt one is no silent default. The string under a field is its description in
+the OpenAPI document. Loads no torch.
+"""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, model_validator
+
+from student.explanations import Score
+from student.tags import TagStyle
+
+Measure = Literal["reward", "rss", "rkl"]
+T = TypeVar("T")
+
+
+class Body(BaseModel):
+    """A request: unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """A response."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class ExplanationRequest(Body):
+    """A problem to be explained."""
+
+    question: str = Field(min_length=1, examples=["Ann has 3 apples and buys 4 more. How many does she have?"])
+    """The question, as a student would be asked it."""
+    solution: str = Field(min_length=1, examples=["She has 3 + 4 = 7 apples. The answer is 7."])
+    """Its solution: what the explanation shall lead to."""
+    model: str | None = None
+    """The teacher or adapter (GET /v1/models); unset is the service's teacher."""
+    n: int = Field(1, ge=1)
+    """Explanations to return."""
+    best_of: int | None = Field(None, ge=1)
+    """Explanations to sample, of which the best `n` are returned; needs a student."""
+    rank_by: Measure | None = None
+    """What ranks them, best first: reward (the default where best_of is set), rss, or rkl (lowest first)."""
+    temperature: float = Field(0.7, ge=0, le=10)
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    max_tokens: int = Field(4096, ge=1)
+    """Longest explanation, in tokens; what the model's context leaves is a limit too."""
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    """Makes the same explanations again, as far as the engine can; unset is another one each time."""
+    tags: TagStyle | None = None
+    """Tag style of the prompt; unset is the service's."""
+    stream: bool = False
+    """Answer as server-sent events: `delta`, then `explanation` for each that is whole, then `done`."""
+    return_scores: bool = False
+    """Add the student's score to each explanation; needs a student."""
+
+    @model_validator(mode="after")
+    def _best_of_holds_n(self) -> "ExplanationRequest":
+        if self.best_of is not None and self.best_of < self.n:
+            raise ValueError(f"best_of ({self.best_of}) must be at least n ({self.n})")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """How many are sampled."""
+        return self.best_of or self.n
+
+    @property
+    def ranking(self) -> Measure | None:
+        """By what they are ranked."""
+        return self.rank_by or ("reward" if self.best_of is not None else None)
+
+    @property
+    def scored(self) -> bool:
+        """Whether a student is needed."""
+        return self.return_scores or self.ranking is not None
+
+
+class ExplanationChoice(Answer):
+    """One explanation, and which weights wrote it from which seed."""
+
+    index: int
+    """Its number among the samples; the list is in the order of the ranking."""
+    explanation: str
+    """The raw text before the end tag, untouched."""
+    closed: bool
+    """The end tag was reached."""
+    finished: bool
+    """The teacher ended by itself; false: cut by max_tokens or its context."""
+    tokens: int
+    """Sampled tokens of the explanation."""
+    seed: int
+    teacher: str
+    teacher_digest: str
+    """Of the weights that wrote it."""
+    score: Score | None = None
+    unscored: str | None = None
+    """Why there is no score although one was asked for."""
+
+
+class Usage(Answer):
+    """Tokens, named as OpenAI does."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ExplanationResponse(Answer):
+    """The explanations of one problem."""
+
+    id: str
+    object: Literal["explanations"] = "explanations"
+    created: int
+    model: str
+    problem_id: str
+    """Hash of question and solution, as in every file of ours."""
+    explanations: list[ExplanationChoice]
+    usage: Usage
+
+
+class ScoreRequest(Body):
+    """A trace of any origin, to be scored by the student."""
+
+    question: str = Field(min_length=1, examples=["Ann has 3 apples and buys 4 more. How many does she have?"])
+    """The question, as the student is asked it."""
+    solution: str = Field(min_length=1, examples=["She has 3 + 4 = 7 apples. The answer is 7."])
+    """Its solution: what the student shall understand better after the explanation."""
+    explanation: str = Field(examples=["She starts with 3 apples.\n\nShe buys 4 more, and 3 + 4 = 7."])
+    """The trace as text; it may be empty."""
+    token_ids: list[NonNegativeInt] | None = None
+    """The very tokens of the explanation, where they are known and spell it: the text is then not tokenised again."""
+    closed: bool = True
+    """Whether its end tag was reached; where not, the penalty is taken off."""
+    student: str | None = None
+    """The student (GET /v1/models); unset is the service's."""
+    tags: TagStyle | None = None
+    """Tag style of what the student reads; unset is the service's."""
+    per_token: bool = False
+    """Add the numbers of every token."""
+    per_step: bool = False
+    """Add the numbers of every step: what stands between blank lines."""
+
+
+class TokenScore(Answer):
+    """One token as the student saw it; nats, at the reward's temperature."""
+
+    id: int
+    text: str
+    start: int
+    """Where its text begins in the explanation or the solution, in characters."""
+    logp: float
+    """The student's log-probability of it."""
+    teacher_logp: float | None = None
+    """Explanation only: the teacher's, who knows the solution."""
+    kl: float | None = None
+    """Explanation only: what it adds to rKL."""
+    blind_logp: float | None = None
+    """Solution only: the student's log-probability without any explanation."""
+    gain: float | None = None
+    """Solution only: logp - blind_logp."""
+
+
+class StepScore(Answer):
+    """One step of the explanation: the text up to the next blank line, which belongs to it."""
+
+    text: str
+    start: int
+    tokens: int
+    """Tokens that begin in it and that the student read: 0 where it had to be cut, or shares its only token."""
+    logp_mean: float | None
+    kl_mean: float | None = None
+    kl_max: float | None = None
+
+
+class ScoreResponse(Answer):
+    """What the student makes of the trace."""
+
+    object: Literal["score"] = "score"
+    student: str
+    student_digest: str
+    teacher: str | None
+    """Whose log-probabilities rKL compares with; null where there is none, and no rKL."""
+    teacher_digest: str | None
+    score: Score
+    explanation_tokens: list[TokenScore] | None = None
+    solution_tokens: list[TokenScore] | None = None
+    steps: list[StepScore] | None = None
+
+
+class ProblemBody(Body):
+    """A problem in the body of a dataset request."""
+
+    question: str = Field(min_length=1)
+    solution: str = Field(min_length=1)
+    answer: str | None = None
+    """What grading compares; where there is none it is read from the solution."""
+
+
+class DatasetSampling(Body):
+    """How a dataset's explanations are sampled."""
+
+    temperature: float = Field(0.7, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(4096, ge=1)
+
+
+class Filters(Body):
+    """Rows that miss one are kept apart as dropped, with the reason."""
+
+    min_reward: float | None = None
+    min_rss: float | None = None
+    max_rkl: float | None = None
+    closed: bool = False
+    """Only explanations that reached their end tag."""
+    finished: bool = False
+    """Only explanations that were not cut by max_tokens."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether a score is needed to apply them."""
+        return any(bound is not None for bound in (self.min_reward, self.min_rss, self.max_rkl))
+
+
+class DatasetRequest(Body):
+    """A dataset to be made: every problem explained `n` times. One of problems, file_id and source."""
+
+    name: str | None = Field(None, max_length=200)
+    """For people."""
+    purpose: Literal["distillation", "cold_start"] = "distillation"
+    """cold_start wants a verifiable answer of every problem: its rows start RL, which must grade them."""
+    problems: list[ProblemBody] | None = Field(None, min_length=1)
+    """The problems themselves."""
+    file_id: str | None = None
+    """A file that was uploaded (POST /v1/files, purpose user_data): JSONL, JSON, CSV or Parquet by its name."""
+    source: str | None = None
+    """A name of the Hugging Face hub; a path, where the service allows local sources."""
+    split: str = "train"
+    """Split to read where the source has several."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Own column names, as field: column; synonyms are found."""
+    limit: int | None = Field(None, gt=0)
+    """Use only the first problems."""
+    skip_invalid: bool = False
+    """Leave bad rows out and count them, instead of failing the dataset before any work."""
+    model: str | None = None
+    """The teacher or adapter; unset is the service's teacher."""
+    n: int = Field(1, ge=1)
+    """Explanations a problem to keep."""
+    best_of: int | None = Field(None, ge=1)
+    """Explanations a problem to sample; those beyond the best `n` by `rank_by` are dropped."""
+    rank_by: Measure = "reward"
+    """What best_of ranks by."""
+    sampling: DatasetSampling = DatasetSampling()
+    """How explanations are sampled."""
+    tags: TagStyle | None = None
+    """Tag style of the prompts; unset is the service's."""
+    score: bool = False
+    """Score every row; best_of and filters by a measure do so by themselves."""
+    filters: Filters = Filters()
+    """Which rows are kept; the others are dropped, and say why."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Each row's own seed is derived from this, its problem and its number, as `rlt explain` does."""
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
+    """The caller's own notes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, values: Any, info: ValidationInfo) -> Any:
+        """A request that was accepted once has its problems taken out, and passes."""
+        if not isinstance(values, dict) or info.context == {"stored": True}:
+            return values
+        given = [name for name in ("problems", "file_id", "source") if values.get(name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of problems, file_id and source, got {', '.join(given) or 'none'}")
+        return values
+
+    @model_validator(mode="after")
+    def _best_of_holds_n(self) -> "DatasetRequest":
+        if self.best_of is not None and self.best_of < self.n:
+            raise ValueError(f"best_of ({self.best_of}) must be at least n ({self.n})")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """Explanations sampled a problem."""
+        return self.best_of or self.n
+
+    @property
+    def scored(self) -> bool:
+        """Whether a student is needed."""
+        return self.score or self.best_of is not None or self.filters.scored
+
+
+class Counts(Answer):
+    """Rows of a dataset (a row is one explanation), or lines of a batch."""
+
+    total: int | None
+    """None until the input was read."""
+    done: int
+    """Worked on: ok, failed and dropped together."""
+    failed: int
+    dropped: int
+    tokens: int
+    """Sampled tokens."""
+
+
+class Dataset(Answer):
+    """A dataset and how it stands."""
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str | None
+    purpose: str
+    status: str
+    """validating, running, completed, failed, cancelling or cancelled."""
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    counts: Counts
+    rows_per_second: float | None
+    """Over the last minute of work."""
+    eta_seconds: float | None
+    errors: dict[str, int]
+    """Failed rows by kind."""
+    error: str | None
+    """Why the whole dataset failed."""
+    intake: dict[str, Any]
+    """How the source was read: rows, bad rows with the first reasons, repeated ones."""
+    request: DatasetRequest
+    """As it was asked for; problems in the body are left out of it."""
+
+
+class Page(Answer, Generic[T]):
+    """One page of a list, newest first; the next one is `after` = last_id while has_more."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

@@ -1,0 +1,1 @@
+"""A batch's job: lines of requests in, lines of responses out."""

@@ -1,0 +1,1 @@
+"""A dataset's job: problems read, units explained, rows chosen, shards exported."""

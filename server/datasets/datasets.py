@@ -1,0 +1,317 @@
+"""A dataset: every problem of a source explained `n` times by a durable job, scored and selected where asked for.
+
+    source ─ prepare ─> jobs/ID/problems/*.parquet ─ run_unit ─> jobs/ID/shards/*.parquet ─> rows, exports
+
+A row's own failure is a row with its `error`; a retry makes those anew and copies the others. Rows equal those of
+`rlt explain` with the same seed, and their scores those of `rlt score`.
+"""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from server.datasets.selection import selected
+from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, DatasetRow, read_table, rows_of, write_rows
+from server.datasets.sources import ProblemReader, open_name
+from server.errors import ApiError, EngineRefused, NotFound, ServerError
+from server.jobs.jobs import JobRejected, Prepared, Progress, UnitOutcome, job_folder
+from server.jobs.unit_inputs import Item, UnitInputs
+from server.state.files import Files
+from server.state.storage import Storage
+from server.state.tables import Job, Unit
+from server.teaching.explaining import Ask, explain, failed, together
+from server.teaching.teachers import Teachers
+from server.teaching.understanding import Student
+from server.wire import Counts, Dataset, DatasetRequest, ProblemBody
+from student.engine import sample_seed
+from student.errors import ConfigError, ProblemError, ScoringError
+from student.explanations import Explanation
+from student.problems import Problem
+from student.rows import Row, RowSource, open_rows
+from student.tags import STYLES, TagStyle
+
+PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "question", "solution", "answer")])
+T = TypeVar("T")
+Key = tuple[str, int]
+"""A row among those of its dataset: problem and number of the sample."""
+
+
+class DatasetSpec(BaseModel):
+    """A request as it was resolved when the job was made: workers with other settings make the same rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request: DatasetRequest
+    """Without the problems of its body, which are in storage."""
+    inline: bool
+    """Whether they are there."""
+    model: str
+    tags: TagStyle
+    unit_problems: int
+    local_sources: bool
+
+    @classmethod
+    def of(cls, job: Job) -> "DatasetSpec":
+        """The spec of a dataset job."""
+        return cls.model_validate(job.spec, context={"stored": True})
+
+
+def dataset_spec(request: DatasetRequest, model: str, tags: TagStyle, unit_problems: int, local: bool) -> DatasetSpec:
+    """The spec of a new job; a unit has no more problems than make UNIT_ROWS rows, or UNIT_TOKENS tokens."""
+    most = min(UNIT_ROWS, UNIT_TOKENS // request.sampling.max_tokens)
+    return DatasetSpec(
+        request=request.model_copy(update={"problems": None}),
+        inline=request.problems is not None,
+        model=model,
+        tags=tags,
+        unit_problems=max(1, min(unit_problems, most // request.samples)),
+        local_sources=local,
+    )
+
+
+def described(job: Job, progress: Progress) -> Dataset:
+    """The dataset as callers see it."""
+    request = DatasetSpec.of(job).request
+    return Dataset(
+        id=job.id,
+        name=request.name,
+        purpose=request.purpose,
+        status=job.status,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        counts=Counts(
+            total=None if job.items is None else job.items * request.samples,
+            done=progress.rows,
+            failed=progress.failed,
+            dropped=progress.dropped,
+            tokens=progress.tokens,
+        ),
+        rows_per_second=progress.rows_per_second,
+        eta_seconds=progress.eta_seconds,
+        errors=progress.errors,
+        error=job.error,
+        intake=job.result.get("intake", {}),
+        request=request,
+    )
+
+
+def inline_path(job_id: str) -> str:
+    """Where in storage the problems of a request's body are."""
+    return f"{job_folder(job_id)}/problems.jsonl"
+
+
+async def store_problems(storage: Storage, job_id: str, problems: Sequence[ProblemBody]) -> None:
+    """Writes the problems of a request's body, to be read by `prepare`."""
+
+    def write(file: BinaryIO) -> None:
+        for problem in problems:
+            file.write(problem.model_dump_json().encode() + b"\n")
+
+    await storage.write_whole(inline_path(job_id), write)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row, and of which kind its failure is."""
+
+    row: DatasetRow
+    failure: str | None = None
+
+
+class DatasetKind:
+    """What a job does that makes a dataset."""
+
+    name = "dataset"
+
+    def __init__(self, storage: Storage, files: Files, teachers: Teachers | None, student: Student | None) -> None:
+        self._storage = storage
+        self._files = files
+        self._teachers = teachers
+        self._student = student
+
+    async def prepare(self, job: Job) -> Prepared:
+        """Reads the source once and stores its problems by units; raises JobRejected where it cannot be used."""
+        spec = DatasetSpec.of(job)
+        reader: ProblemReader | None = None
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                rows = await self._open_source(job.id, spec, Path(folder))
+                reader = ProblemReader(rows, spec.request.columns, STYLES[spec.tags])
+                problems = reader.read(spec.request.limit, spec.request.skip_invalid)
+                items = await self._inputs(job).write(map(_stored, problems))
+        except (ProblemError, ConfigError, NotFound) as error:
+            intake = {"intake": reader.summary()} if reader else {}
+            raise JobRejected(str(error), intake) from error
+        return Prepared(self._inputs(job).units(items), items, {"intake": reader.summary()})
+
+    async def run_unit(self, job: Job, number: int, previous: Unit | None, shard_path: str) -> UnitOutcome:
+        """Makes the unit's rows, all by the same weights, and writes its shard; rows of `previous` that did not fail
+        are copied."""
+        spec = DatasetSpec.of(job)
+        problems = await self._problems(job, number)
+        kept = await self._kept(previous)
+        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept), spec.model)
+        rows = [each.row for each in made]
+        await self._storage.write_whole(shard_path, lambda file: write_rows(file, rows))
+        return _outcome(made)
+
+    def unit_rows(self, job: Job, number: int) -> int:
+        """Rows of a unit: its problems times the samples."""
+        assert job.items is not None, "a unit is run once the input was read"
+        return self._inputs(job).unit_items(number, job.items) * DatasetSpec.of(job).request.samples
+
+    async def finish(self, job: Job, cancelled: bool) -> dict[str, Any]:
+        """Nothing is left to do: the shards are the dataset."""
+        return job.result
+
+    async def failed_unit(self, job: Job, number: int, reason: str) -> list[DatasetRow]:
+        """The rows of a unit that failed as a whole, and so has no shard."""
+        spec = DatasetSpec.of(job)
+        asks = [_ask(spec, problem, _samples(spec)) for problem in await self._problems(job, number)]
+        why = f"its unit failed: {reason}"
+        return [made.row for ask in asks for made in _all_failed(ask, spec, why, "unit_failed")]
+
+    @property
+    def _the_teachers(self) -> Teachers:
+        if self._teachers is None:
+            raise ServerError("this worker has no teacher (engine 'none') and cannot make datasets; give it one")
+        return self._teachers
+
+    def _inputs(self, job: Job) -> UnitInputs:
+        unit_problems = DatasetSpec.of(job).unit_problems
+        return UnitInputs(self._storage, f"{job_folder(job.id)}/problems", PROBLEM_SCHEMA, unit_problems)
+
+    async def _open_source(self, job_id: str, spec: DatasetSpec, folder: Path) -> RowSource:
+        """The rows of what the request names; what is in storage is first copied into `folder`."""
+        request = spec.request
+        if request.source is not None:
+            return await asyncio.to_thread(open_name, request.source, request.split, spec.local_sources)
+        if request.file_id is None:
+            path, name = folder / "problems.jsonl", "problems"
+            chunks = self._storage.stream(inline_path(job_id))
+        else:
+            file = await self._files.get(request.file_id)
+            path, name = folder / f"file{Path(file.filename).suffix}", file.filename
+            chunks = self._files.stream(request.file_id)
+        with path.open("wb") as copy:
+            async for chunk in chunks:
+                await asyncio.to_thread(copy.write, chunk)
+        opened = open_rows(str(path), request.split)
+        return RowSource(name, opened.form, _named(opened.rows, str(path), name))
+
+    async def _problems(self, job: Job, number: int) -> list[Problem]:
+        items = await self._inputs(job).read(number)
+        return [Problem(question=item["question"], solution=item["solution"], answer=item["answer"]) for item in items]
+
+    async def _kept(self, previous: Unit | None) -> Mapping[Key, DatasetRow]:
+        if previous is None or previous.shard is None:
+            return {}
+        data = await self._storage.read(previous.shard)
+        rows = await asyncio.to_thread(lambda: rows_of(read_table(BytesIO(data))))
+        return {(row.problem_id, row.sample): row for row in rows if row.error is None}
+
+    async def _make(self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, DatasetRow]) -> list[Made]:
+        groups = await together([self._of_problem(spec, problem, kept) for problem in problems])
+        return [made for group in groups for made in group]
+
+    async def _of_problem(self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, DatasetRow]) -> list[Made]:
+        """The rows of one problem in the order of their samples, selected."""
+        old = {sample: kept[(problem.id, sample)] for sample in _samples(spec) if (problem.id, sample) in kept}
+        new = await self._explained(spec, problem, [sample for sample in _samples(spec) if sample not in old])
+        failures = {made.row.sample: made.failure for made in new}
+        rows = sorted([*old.values(), *(made.row for made in new)], key=lambda row: row.sample)
+        return [Made(row, failures.get(row.sample)) for row in selected(rows, spec.request)]
+
+    async def _explained(self, spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> list[Made]:
+        """New rows, scored where that is asked for. The boundary of a problem: its failure is its rows'."""
+        if not samples:
+            return []
+        ask = _ask(spec, problem, samples)
+        if spec.request.purpose == "cold_start" and problem.answer is None:
+            reason = "no answer that can be verified, in a column or stated by the solution; cold_start needs one"
+            return _all_failed(ask, spec, reason, "no_answer")
+        try:
+            rows = await explain(self._the_teachers, ask, self._scorer(spec))
+        except (ApiError, EngineRefused, ScoringError) as error:
+            return _all_failed(ask, spec, str(error), getattr(error, "code", "engine_refused"))
+        return [Made(_as_dataset_row(row)) for row in rows]
+
+    def _scorer(self, spec: DatasetSpec) -> Student | None:
+        if not spec.request.scored:
+            return None
+        if self._student is None:
+            raise ServerError("this worker has no student and cannot score; start it with --student or --scorer-url")
+        return self._student
+
+
+async def unmixed(teachers: Teachers, make: Callable[[], Awaitable[T]], model: str | None = None) -> T:
+    """What `make` returns, made again where weights were exchanged meanwhile: those of `model`, or any."""
+
+    async def stamp() -> list[tuple[str, int, str]]:
+        return [entry for entry in await teachers.stamp() if model is None or entry[0] in (teachers.default, model)]
+
+    while True:
+        before = await stamp()
+        made = await make()
+        if await stamp() == before:
+            return made
+
+
+def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:
+    """The rows of a copy; what cannot be read is told under the name that its owner knows."""
+    try:
+        yield from rows
+    except ProblemError as error:
+        raise ProblemError(str(error).replace(path, name)) from error
+
+
+def _samples(spec: DatasetSpec) -> range:
+    return range(spec.request.samples)
+
+
+def _stored(problem: Problem) -> Item:
+    return {name: getattr(problem, name) for name in PROBLEM_SCHEMA.names}
+
+
+def _ask(spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> Ask:
+    sampling = spec.request.sampling
+    return Ask(
+        question=problem.question,
+        solution=problem.solution,
+        answer=problem.answer,
+        samples=len(samples),
+        numbers=samples,
+        seeds=[sample_seed(spec.request.seed, problem.id, sample) for sample in samples],
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        tags=spec.tags,
+        model=spec.model,
+    )
+
+
+def _as_dataset_row(row: Explanation) -> DatasetRow:
+    return DatasetRow.model_validate(dict(row))
+
+
+def _all_failed(ask: Ask, spec: DatasetSpec, reason: str, failure: str) -> list[Made]:
+    return [Made(_as_dataset_row(row), failure) for row in failed(ask, spec.tags, reason)]
+
+
+def _outcome(made: Sequence[Made]) -> UnitOutcome:
+    return UnitOutcome(
+        rows=len(made),
+        failed=sum(each.row.error is not None for each in made),
+        dropped=sum(each.row.error is None and each.row.dropped is not None for each in made),
+        tokens=sum(len(each.row.token_ids or ()) for each in made),
+        errors=dict(Counter(each.failure for each in made if each.failure is not None)),
+    )

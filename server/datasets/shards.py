@@ -1,0 +1,75 @@
+"""Rows of a dataset in Parquet (zstd), one shard a unit: how they are written, read, chosen and kept apart.
+
+A row is an Explanation of ours, so whatever reads those reads a dataset; what a filter turned away stays, with the
+reason, and can be looked at. A shard has some hundred rows and is held whole; a dataset never is.
+"""
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from student.explanations import SCHEMA, Explanation
+
+Include = Literal["ok", "failed", "dropped", "all"]
+"""Which rows: those to train on, those that could not be made, those that a filter turned away, or all of them."""
+
+UNIT_ROWS = 512
+"""Rows in a unit at most, unless one problem has more."""
+UNIT_TOKENS = 2**21
+"""Tokens that a unit's rows may have at most, unless one problem has more: 80 MB while they are Python's numbers."""
+
+
+class DatasetRow(Explanation):
+    """One explanation of a dataset, one that failed (`error` says why), or one that a filter turned away."""
+
+    dropped: str | None = None
+    """Why it is not among the rows to train on although it could be made."""
+
+    @property
+    def kept(self) -> bool:
+        """It is a row to train on."""
+        return self.error is None and self.dropped is None
+
+
+ROW_SCHEMA = SCHEMA.append(pa.field("dropped", pa.string()))
+"""The columns of a shard."""
+
+
+def schema_of(include: Include) -> pa.Schema:
+    """The columns in which these rows are handed out; rows to train on are exactly an Explanation's."""
+    return ROW_SCHEMA if include in ("dropped", "all") else SCHEMA
+
+
+def write_rows(file: BinaryIO, rows: Sequence[DatasetRow]) -> None:
+    """Writes one shard."""
+    write_table(file, [row.model_dump() for row in rows], ROW_SCHEMA)
+
+
+def write_table(file: BinaryIO, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Writes rows of any schema as one Parquet file."""
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), file, compression="zstd")
+
+
+def read_table(file: BinaryIO) -> pa.Table:
+    """One shard, whole."""
+    return pq.read_table(file)
+
+
+def chosen(table: pa.Table, include: Include) -> pa.Table:
+    """The rows of a shard that are asked for, in their order, with the columns of schema_of."""
+    failed, dropped = pc.is_valid(table["error"]), pc.is_valid(table["dropped"])
+    masks = {
+        "ok": pc.invert(pc.or_(failed, dropped)),
+        "failed": failed,
+        "dropped": pc.and_not(dropped, failed),
+    }
+    rows = table if include == "all" else table.filter(masks[include])
+    return rows.select(schema_of(include).names)
+
+
+def rows_of(table: pa.Table) -> list[DatasetRow]:
+    """The rows of a shard, or of a part of one."""
+    return [DatasetRow.model_validate(row) for row in table.to_pylist()]

@@ -1,0 +1,1 @@
+"""What is served: teachers that explain, whose weights can be exchanged, and the student that scores."""

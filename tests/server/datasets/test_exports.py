@@ -1,0 +1,123 @@
+"""Exports: what is downloaded is what was put in, for the readers that people have, in memory that does not grow."""
+
+import asyncio
+import io
+import json
+import tarfile
+import tracemalloc
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from server.datasets import exports
+from server.datasets.exports import DOWNLOADS, ExportFormat, export
+from server.datasets.shards import DatasetRow, chosen, schema_of
+from student.explanations import Explanation, Score, read_explanations
+from student.tags import RLT
+
+
+def rows(count: int, first: int = 0) -> list[DatasetRow]:
+    return [
+        DatasetRow(
+            problem_id=f"p{number // 2}",
+            sample=number % 2,
+            question="1 + 1?",
+            solution="2",
+            explanation=f"Zwei – \u2028 number {number}\n",
+            token_ids=(1, 2, number),
+            closed=True,
+            finished=True,
+            seed=number,
+            temperature=0.7,
+            score=Score(reward=-0.1 * number, rss=-1e-7, ss_mean=0.0, ss_min=0.0) if number % 3 else None,
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def table(made: list[DatasetRow]) -> pa.Table:
+    schema = schema_of("all")
+    return chosen(pa.Table.from_pylist([row.model_dump() for row in made], schema), "ok")
+
+
+async def _each(tables: Iterable[pa.Table]) -> AsyncIterator[pa.Table]:
+    for one in tables:
+        yield one
+
+
+def exported(form: ExportFormat, tables: Iterable[pa.Table]) -> bytes:
+    async def joined() -> bytes:
+        encoder = DOWNLOADS[form].encoder(schema_of("ok"), "ds_1", 1_700_000_000)
+        return b"".join([data async for data in export(encoder, _each(tables))])
+
+    return asyncio.run(joined())
+
+
+def explanations(made: list[DatasetRow]) -> list[Explanation]:
+    return [Explanation.model_validate(row.model_dump(exclude={"dropped"})) for row in made]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_an_export_is_read_by_the_other_verbs(form: ExportFormat, tmp_path: Path) -> None:
+    path = tmp_path / f"rows.{form}"
+    path.write_bytes(exported(form, [table(rows(3)), table(rows(5, 3))]))
+    assert read_explanations(str(path), RLT) == explanations(rows(8))
+
+
+def test_a_tar_holds_a_folder_that_datasets_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(exports, "GROUP_ROWS", 4)
+    with tarfile.open(fileobj=io.BytesIO(exported("datasets", [table(rows(3)), table(rows(6, 3))]))) as tar:
+        tar.extractall(tmp_path, filter="data")
+    loaded = datasets.load_from_disk(str(tmp_path / "ds_1"))
+    assert len(list((tmp_path / "ds_1").glob("*.arrow"))) == 2
+    assert [Explanation.model_validate(row) for row in loaded] == explanations(rows(9))
+    # The folder is one that rlt's own verbs read too.
+    assert read_explanations(str(tmp_path / "ds_1"), RLT) == explanations(rows(9))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
+def test_an_export_without_rows_is_a_whole_file(form: ExportFormat, tmp_path: Path) -> None:
+    import datasets
+
+    data = exported(form, [])
+    if form == "jsonl":
+        assert data == b""
+    elif form == "parquet":
+        assert pq.read_table(io.BytesIO(data)).schema.equals(schema_of("ok"))
+    else:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            tar.extractall(tmp_path, filter="data")
+        assert len(datasets.load_from_disk(str(tmp_path / "ds_1"))) == 0
+
+
+def test_a_line_is_one_that_json_reads_although_the_text_holds_line_separators() -> None:
+    lines = exported("jsonl", [table(rows(2))]).split(b"\n")
+    assert [json.loads(line)["explanation"] for line in lines[:2]] == [row.explanation for row in rows(2)]
+    assert lines[2:] == [b""]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
+def test_six_times_the_rows_take_no_more_memory(form: ExportFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "GROUP_ROWS", 400)
+    random = Random(0)
+    shard = table([row.model_copy(update={"explanation": random.randbytes(4000).hex()}) for row in rows(100)])
+
+    async def peak(shards: int) -> int:
+        encoder = DOWNLOADS[form].encoder(schema_of("ok"), "ds_1", 0)
+        before = pa.total_allocated_bytes()
+        most = 0
+        tracemalloc.start()
+        async for _ in export(encoder, _each(shard for _ in range(shards))):
+            most = max(most, pa.total_allocated_bytes() - before)
+        _, python = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most + python
+
+    asyncio.run(peak(12))
+    assert asyncio.run(peak(72)) < 1.5 * asyncio.run(peak(12))

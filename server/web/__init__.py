@@ -1,0 +1,1 @@
+"""The HTTP side: the application, what every request goes through, bodies, and one route file a resource."""

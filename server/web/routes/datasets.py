@@ -1,0 +1,212 @@
+"""Datasets: made as durable jobs, followed, looked into, downloaded, deleted."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from server.datasets.dataset_requests import make_dataset
+from server.datasets.dataset_rows import DatasetRows
+from server.datasets.datasets import DatasetKind, described
+from server.datasets.exports import DOWNLOADS, ExportFormat, export
+from server.datasets.shards import DatasetRow, Include, schema_of
+from server.errors import WrongState
+from server.jobs.jobs import job_folder
+from server.service import Parts
+from server.state.idempotency import Claim
+from server.state.tables import TERMINAL, Job
+from server.web.access import Caller, needs
+from server.web.events import EventStream, event
+from server.wire import Answer, Dataset, DatasetRequest, Page
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+WATCH_SECONDS = 0.5
+"""Between two looks at a dataset that is followed; ten times as long as a look takes, where that is more."""
+EXAMPLE = {
+    "name": "apples",
+    "problems": [
+        {
+            "question": "Ann has 3 apples and buys 4 more. How many does she have?",
+            "solution": "She has 3 + 4 = 7 apples. The answer is \\boxed{7}.",
+        }
+    ],
+    "n": 2,
+    "sampling": {"temperature": 0.7, "max_tokens": 64},
+    "filters": {"finished": False},
+}
+UsedKey = Annotated[str | None, Header(alias="Idempotency-Key", description="Sent again, it makes nothing anew.")]
+After = Annotated[str | None, Query(description="last_id of the page before.")]
+
+
+class Deleted(Answer):
+    """It is gone."""
+
+    id: str
+    object: str = "dataset.deleted"
+    deleted: bool = True
+
+
+@router.post("", status_code=202, summary="Make a dataset")
+async def create_dataset(
+    request: Request,
+    response: Response,
+    body: Annotated[DatasetRequest, Body(openapi_examples={"inline": {"value": EXAMPLE}})],
+    caller: Annotated[Caller, needs("datasets")],
+    idempotency_key: UsedKey = None,
+) -> Dataset:
+    """Explains every problem `n` times, in the background and through restarts. Follow it by GET, or its `/events`.
+
+    Problems come in the body, as a file that was uploaded, or by a name of the Hugging Face hub. The rows are those
+    that `rlt explain` writes; one that cannot be made says why in its `error`, and `/retry` makes those anew.
+    """
+    parts: Parts = request.app.state.parts
+    claim = Claim.of("POST /v1/datasets", caller.id, idempotency_key, await request.body())
+    job = await make_dataset(parts, body, claim)
+    response.headers["location"] = f"/v1/datasets/{job.id}"
+    return await _shown(parts, job)
+
+
+@router.get("", dependencies=[needs("datasets")], summary="List datasets")
+async def list_datasets(
+    request: Request, after: After = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Page[Dataset]:
+    """Newest first."""
+    parts: Parts = request.app.state.parts
+    jobs, has_more = await parts.jobs.page("dataset", after, limit)
+    data = [await _shown(parts, job) for job in jobs]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return Page(data=data, first_id=first, last_id=last, has_more=has_more)
+
+
+@router.get("/{dataset}", dependencies=[needs("datasets")], summary="One dataset")
+async def get_dataset(request: Request, dataset: str) -> Dataset:
+    """How it stands: status, counts, rate, time left, failures by kind."""
+    parts: Parts = request.app.state.parts
+    return await _shown(parts, await parts.jobs.get(dataset, "dataset"))
+
+
+@router.get(
+    "/{dataset}/events",
+    dependencies=[needs("datasets")],
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {"example": 'event: progress\ndata: {"id": "ds_"}\n\n'}}}},
+    summary="Follow a dataset",
+)
+async def follow_dataset(request: Request, dataset: str) -> Response:
+    """Server-sent events: `progress` whenever something changed, `done` once it has ended; both hold the dataset."""
+    parts: Parts = request.app.state.parts
+    job = await parts.jobs.get(dataset, "dataset")
+    return EventStream(request, _progress(parts, job))
+
+
+async def _progress(parts: Parts, job: Job) -> AsyncIterator[bytes]:
+    last: Dataset | None = None
+    while True:
+        began = time.monotonic()
+        job = await parts.jobs.get(job.id, "dataset")
+        shown = await _shown(parts, job)
+        if job.status in TERMINAL:
+            yield event("done", shown.model_dump(mode="json"))
+            return
+        if shown != last:
+            yield event("progress", shown.model_dump(mode="json"))
+        last = shown
+        await asyncio.sleep(max(WATCH_SECONDS, 10 * (time.monotonic() - began)))
+
+
+@router.post("/{dataset}/cancel", dependencies=[needs("datasets")], status_code=202, summary="Cancel a dataset")
+async def cancel_dataset(request: Request, dataset: str) -> Dataset:
+    """Stops the work within a unit; rows that are whole stay. 400 where it has ended already."""
+    parts: Parts = request.app.state.parts
+    await parts.jobs.get(dataset, "dataset")
+    job = await parts.jobs.request_cancel(dataset, "dataset")
+    await parts.runtime.submit(job.id)
+    return await _shown(parts, job)
+
+
+@router.post("/{dataset}/retry", dependencies=[needs("datasets")], status_code=202, summary="Retry failed rows")
+async def retry_dataset(request: Request, dataset: str) -> Dataset:
+    """Makes the failed rows of a completed dataset anew, and no others. 400 where there are none."""
+    parts: Parts = request.app.state.parts
+    job = await parts.jobs.retry(dataset, "dataset")
+    await parts.runtime.submit(job.id)
+    return await _shown(parts, job)
+
+
+@router.get(
+    "/{dataset}/rows", dependencies=[needs("datasets")], response_model=Page[DatasetRow], summary="Look into a dataset"
+)
+async def list_rows(
+    request: Request,
+    dataset: str,
+    include: Include = "ok",
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> Response:
+    """Rows in the order of the problems. `first_id` and `last_id` are places in the dataset, not the rows' ids.
+
+    While it is made, units of problems that are not done are left out; a later look may find rows in between.
+    """
+    parts: Parts = request.app.state.parts
+    page = await (await _rows(parts, dataset)).page(after, limit, include)
+    first, last = (page.rows[0][0], page.rows[-1][0]) if page.rows else (None, None)
+    data = [row for _, row in page.rows]
+    answer = Page[DatasetRow](data=data, first_id=first, last_id=last, has_more=page.has_more)
+    return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
+
+
+@router.get(
+    "/{dataset}/export",
+    dependencies=[needs("datasets")],
+    response_class=StreamingResponse,
+    responses={200: {"content": {download.media_type: {} for download in DOWNLOADS.values()}}},
+    summary="Download a dataset",
+)
+async def export_dataset(
+    request: Request,
+    dataset: str,
+    form: Annotated[
+        ExportFormat, Query(alias="format", description="datasets is a tar of a `datasets` folder.")
+    ] = "jsonl",
+    include: Annotated[Include, Query(description="ok are the rows to train on.")] = "ok",
+) -> Response:
+    """The rows as JSONL, one Parquet file, or a folder that `datasets.load_from_disk` reads, as a tar. `rlt distill`
+    and `rlt score` read each of them. 400 until the dataset has ended."""
+    parts: Parts = request.app.state.parts
+    job = await parts.jobs.get(dataset, "dataset")
+    if job.status not in TERMINAL:
+        raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
+    download = DOWNLOADS[form]
+    encoder = download.encoder(schema_of(include), job.id, job.finished_at or job.created_at)
+    chunks = export(encoder, (await _rows(parts, dataset)).tables(include))
+    first = await anext(chunks, b"")  # what fails at once has its own status
+
+    async def all_chunks() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    headers = {"content-disposition": f'attachment; filename="{job.id}{download.suffix}"', "cache-control": "no-store"}
+    return StreamingResponse(all_chunks(), media_type=download.media_type, headers=headers)
+
+
+@router.delete("/{dataset}", dependencies=[needs("datasets")], summary="Delete a dataset")
+async def delete_dataset(request: Request, dataset: str) -> Deleted:
+    """Removes it with its rows. 400 while it is worked on: cancel it first."""
+    parts: Parts = request.app.state.parts
+    await parts.jobs.delete(dataset, "dataset")
+    await parts.storage.delete_tree(job_folder(dataset))
+    return Deleted(id=dataset)
+
+
+async def _shown(parts: Parts, job: Job) -> Dataset:
+    return described(job, await parts.jobs.progress(job))
+
+
+async def _rows(parts: Parts, dataset: str) -> DatasetRows:
+    job = await parts.jobs.get(dataset, "dataset")
+    kind = DatasetKind(parts.storage, parts.files, parts.teachers, parts.student)
+    return DatasetRows(job, parts.jobs, parts.storage, kind)

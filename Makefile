@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo test check lint types format clean
+.PHONY: help setup demo serve bench test check lint types format clean
 
 help:  ## list the commands
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,13 @@ setup:  ## make .venv from the pinned versions (again: only if they changed)
 
 demo: setup  ## train a teacher and its students in a toy world; ends with demo/report.html (ARGS="--full --seeds 5")
 	@.venv/bin/rlt demo $(ARGS)
+
+serve: setup  ## serve the demo's teacher over REST, after making it once (ARGS="--port 8080")
+	@test -f demo/seed-0/models/rlt_teacher/config.json || .venv/bin/rlt demo
+	@.venv/bin/rlt serve $(ARGS)
+
+bench: setup  ## measure the service against bare vLLM; ratios in benchmarks/results (ARGS="--rounds 5")
+	@.venv/bin/rlt bench serve $(ARGS)
 
 test: setup  ## run every test (ARGS="-k reward")
 	@$(VENV) pytest $(ARGS)

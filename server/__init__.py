@@ -9,6 +9,8 @@
     state/        what lasts: the database, storage, keys
     service.py    the parts that a service and its workers are made of, opened in order
     serve.py      `rlt serve`; worker.py is `rlt worker`, bench.py and bench_load.py are `rlt bench`
+    ending.py     a process that was asked to end does, whatever hangs
+    together.py   several coroutines at once
     wire.py       what callers send and get
     errors.py     every error that a caller can get
     configs.py    the settings of the verbs

@@ -3,6 +3,7 @@
     SIGTERM or Ctrl-C     no new connections; running requests go on for shutdown_seconds, event streams end, units of
                           work are handed back, the engine that was started is ended
     once more             at once
+    something hangs       the process ends all the same, CLOSING_SECONDS later (ending.py)
 
 The port is taken before anything is loaded, and listened to once everything is: who can connect is served.
 """
@@ -21,6 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.configs import ServeConfig
+from server.ending import CLOSING_SECONDS, end_within
 from server.errors import ServerError
 from server.jobs.runtime import Runtime
 from server.service import Parts, open_parts
@@ -47,7 +49,7 @@ def main(config: ServeConfig) -> None:
 
 
 async def _serve(config: ServeConfig, listener: socket.socket, settings: uvicorn.Config) -> None:
-    stop = Stop()
+    stop = Stop(config.shutdown_seconds + CLOSING_SECONDS)
     with stop.on_signals():
 
         async def admit(keys: Keys) -> None:
@@ -70,8 +72,9 @@ class Stop:
     """What a signal does: before the service is ready it breaks the start off, then it ends the serving gently, then
     at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, within_seconds: float) -> None:
         self.asked = 0
+        self._within_seconds = within_seconds
         self._task = asyncio.current_task()
         self._server: Server | None = None
         self._app: FastAPI | None = None
@@ -95,6 +98,8 @@ class Stop:
                 loop.remove_signal_handler(number)
 
     def _ask(self) -> None:
+        if not self.asked:
+            end_within(self._within_seconds)
         self.asked += 1
         if self._server is None or self._app is None or self._runtime is None:
             assert self._task is not None

@@ -4,7 +4,8 @@ Unknown fields are refused, so a misspelt one is no silent default. The string u
 the OpenAPI document. Loads no torch.
 """
 
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, model_validator
 
@@ -342,3 +343,9 @@ class Page(Answer, Generic[T]):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+    @classmethod
+    def of(cls, data: list[T], places: Sequence[str], has_more: bool) -> Self:
+        """The page of `data`, each of which stands at one of `places`."""
+        first, last = (places[0], places[-1]) if places else (None, None)
+        return cls(data=data, first_id=first, last_id=last, has_more=has_more)

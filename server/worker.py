@@ -2,6 +2,7 @@
 
     SIGTERM or Ctrl-C     what it holds is handed to the others at once, the engine that it started is ended
     once more             at once
+    something hangs       the process ends all the same, CLOSING_SECONDS later (ending.py)
 
 It has no port: what there is to do stands in the database, and what it made goes to the storage.
 """
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server.configs import WorkerConfig
+from server.ending import CLOSING_SECONDS, end_within
 from server.errors import ServerError
 from server.service import Parts, open_parts
 from server.state.temporary import hold_temporary_files_in
@@ -67,6 +69,7 @@ def _ended_by_signals() -> Iterator[list[signal.Signals]]:
 
     def end(number: signal.Signals) -> None:
         asked.append(number)
+        end_within(CLOSING_SECONDS)
         remove()
         task.cancel()
 

@@ -38,9 +38,10 @@ from server.jobs.unit_inputs import Item, UnitInputs
 from server.state.files import Files
 from server.state.storage import Storage
 from server.state.tables import Job, Unit
-from server.teaching.explaining import asked, check_scoring, explain_prompt, prompt, response, together
+from server.teaching.explaining import asked, check_scoring, explain_prompt, prompt, response
 from server.teaching.teachers import Teachers
 from server.teaching.understanding import Student
+from server.together import together
 from server.web.openai_objects import (
     Batch,
     BatchError,

@@ -27,9 +27,10 @@ from server.jobs.unit_inputs import Item, UnitInputs
 from server.state.files import Files
 from server.state.storage import Storage
 from server.state.tables import Job, Unit
-from server.teaching.explaining import Ask, explain, failed, together
+from server.teaching.explaining import Ask, explain, failed
 from server.teaching.teachers import Teachers
 from server.teaching.understanding import Student
+from server.together import together
 from server.wire import Counts, Dataset, DatasetRequest, ProblemBody
 from student.engine import sample_seed
 from student.errors import ConfigError, ProblemError, ScoringError

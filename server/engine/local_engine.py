@@ -17,11 +17,11 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from server.engine.protocol import Generated, Generation, Piece
+from server.engine.protocol import Generated, Generation, Piece, room_for
 from server.engine.weights import misfit
 from server.errors import EngineRefused, EngineUnavailable
 from student.configs import ModelSettings, SamplingSettings
-from student.engine import Request, Sample, TransformersEngine, token_limit
+from student.engine import Request, Sample, TransformersEngine
 from student.errors import ModelError
 from student.models import load_pair
 
@@ -107,7 +107,7 @@ class LocalEngine:
     async def logps(self, token_ids: Sequence[int], adapter: str | None = None) -> list[float]:
         """log p of every token but the first given those before it, at temperature 1."""
         _refuse_adapter(adapter)
-        self._room(len(token_ids) - 1, 1)
+        room_for(len(token_ids) - 1, 1, self.context_tokens)
         return await self._in_thread(lambda: _logps(self._engine, token_ids))
 
     async def health(self) -> None:
@@ -149,21 +149,12 @@ class LocalEngine:
     def _enter(self, asked: Generation) -> _Row:
         self._refuse_closed()
         _refuse_adapter(asked.adapter)
-        max_tokens = self._room(len(asked.prompt_ids), asked.max_tokens)
+        max_tokens = room_for(len(asked.prompt_ids), asked.max_tokens, self.context_tokens)
         done: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
         row = _Row(asked, max_tokens, done, _Text(self._tokenizer, asked.stop))
         self._rows.append(row)
         self._arrived.set()
         return row
-
-    def _room(self, prompt_tokens: int, max_tokens: int) -> int:
-        room = token_limit(prompt_tokens, max_tokens, self.context_tokens)
-        if not room:
-            raise EngineRefused(
-                f"the prompt has {prompt_tokens} tokens and the teacher's context {self.context_tokens}: "
-                "there is no room for an answer; shorten the prompt"
-            )
-        return room
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

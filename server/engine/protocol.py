@@ -12,6 +12,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.errors import EngineRefused
+from student.engine import token_limit
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -97,3 +100,14 @@ class TeacherEngine(Protocol):
 
     async def close(self) -> None:
         """Gives back what the engine holds; a process it started is ended."""
+
+
+def room_for(prompt_tokens: int, max_tokens: int, context_tokens: int | None) -> int:
+    """How many tokens may be sampled; raises EngineRefused where there is room for none."""
+    room = token_limit(prompt_tokens, max_tokens, context_tokens)
+    if not room:
+        raise EngineRefused(
+            f"the prompt has {prompt_tokens} tokens and the teacher's context {context_tokens}: "
+            "there is no room for an answer; shorten the prompt"
+        )
+    return room

@@ -17,10 +17,9 @@ from typing import Any, Literal, TypeVar, cast
 
 import aiohttp
 
-from server.engine.protocol import Generated, Generation, Piece
+from server.engine.protocol import Generated, Generation, Piece, room_for
 from server.engine.vllm_pool import FAILURES, PATIENCE_SECONDS, NotNow, Pool, Server, now, reason
 from server.errors import EngineRefused, EngineUnavailable, ServerError
-from student.engine import token_limit
 
 KEY_VARIABLE = "RLT_ENGINE_KEY"
 """The servers' API key, where they have one."""
@@ -107,7 +106,7 @@ class VllmServers:
 
     async def logps(self, token_ids: Sequence[int], adapter: str | None = None) -> list[float]:
         """log p of every token but the first given those before it, at temperature 1."""
-        self._room(len(token_ids) - 1, 1)
+        room_for(len(token_ids) - 1, 1, self.context_tokens)
         body = {"prompt": list(token_ids), "max_tokens": 0, "echo": True, "logprobs": 0, "temperature": 1.0}
         answer = await self._answer(_COMPLETIONS, body | ({"model": adapter} if adapter else {}))
         logps: list[float] = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
@@ -157,7 +156,7 @@ class VllmServers:
         body: dict[str, Any] = {
             "prompt": list(asked.prompt_ids),
             "seed": asked.seed,
-            "max_tokens": self._room(len(asked.prompt_ids), asked.max_tokens),
+            "max_tokens": room_for(len(asked.prompt_ids), asked.max_tokens, self.context_tokens),
             "temperature": asked.temperature,
             "top_p": asked.top_p,
             "stop_token_ids": self._end_ids,
@@ -172,16 +171,6 @@ class VllmServers:
         if asked.adapter:
             body["model"] = asked.adapter
         return body
-
-    def _room(self, prompt_tokens: int, max_tokens: int) -> int:
-        """How many tokens may be sampled; raises EngineRefused where there is room for none."""
-        room = token_limit(prompt_tokens, max_tokens, self.context_tokens)
-        if not room:
-            raise EngineRefused(
-                f"the prompt has {prompt_tokens} tokens and the teacher's context {self.context_tokens}: "
-                "there is no room for an answer; shorten the prompt"
-            )
-        return room
 
     def _without_end(self, token_ids: list[int]) -> list[int]:
         return token_ids[:-1] if token_ids and token_ids[-1] in self._end_ids else token_ids

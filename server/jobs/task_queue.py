@@ -61,7 +61,7 @@ class TaskQueue:
             wanted = Step(job_id, round_number, number)
             try:
                 over = asyncio.run_coroutine_threadsafe(_awaited(work(wanted)), loop).result()
-            except Exception as error:
+            except Exception as error:  # the boundary to DBOS, for which a workflow that raises one is over
                 log.error("step %s was left undone (%s); it will be taken up again", wanted.id, type(error).__name__)
                 log.debug("step %s", wanted.id, exc_info=error)
                 raise Unrecorded from error

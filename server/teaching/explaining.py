@@ -11,7 +11,7 @@ explanation always counts as finished.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from server.errors import Invalid, Unavailable
 from server.state.ids import new_id
 from server.teaching.teachers import ServedModel, Teachers
 from server.teaching.understanding import Student, check_texts
+from server.together import together
 from server.wire import ExplanationChoice, ExplanationRequest, ExplanationResponse, Measure, Usage
 from student.engine import sample_seed, token_limit
 from student.explanations import Explanation
@@ -236,19 +237,6 @@ def _known(ask: Ask, k: int, tags: TagStyle) -> dict[str, Any]:
         "temperature": ask.temperature,
         "tags": tags,
     }
-
-
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first failure, or being cancelled, ends the others before it is raised."""
-    if len(work) == 1:
-        return [await work[0]]
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class UntilTag:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from server.errors import EngineUnavailable, Invalid, NotFound, ServerError
+from server.together import together
 from server.wire import ScoreRequest, ScoreResponse
 from student.explanations import Explanation
 
@@ -68,13 +69,7 @@ class RemoteStudent:
 
     async def score(self, rows: Sequence[Explanation]) -> list[Explanation]:
         """See Student."""
-        tasks = [asyncio.create_task(self._scored(row)) for row in rows]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return await together([self._scored(row) for row in rows])
 
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """See Student."""

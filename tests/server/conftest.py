@@ -1,6 +1,7 @@
 """What the service's tests share: a model that vLLM runs on a CPU, that vLLM, and a PostgreSQL, while they run."""
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -17,8 +18,10 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 import torch
 from safetensors.torch import load_file, save_file
+from structlog.contextvars import clear_contextvars
 
 from server.configs import EngineSettings
 from student.configs import ScratchConfig
@@ -125,7 +128,7 @@ def postgres_database_url(postgres_url: str) -> Iterator[str]:
         server.execute(f"CREATE DATABASE {name}")
     yield postgres_url.removesuffix("postgres") + name
     with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -178,6 +181,18 @@ def name_environment(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         ("AWS_DEFAULT_REGION", "us-east-1"),
     ):
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """main() takes the process's log lines over; the tests' own go on as before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    clear_contextvars()
 
 
 StartService = Callable[..., Service]

@@ -1,35 +1,23 @@
 """`rlt serve` as people and process managers meet it: what it refuses to start with, what it says, how it ends."""
 
 import json
-import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
-import structlog
 
 from server import serve
 from server.configs import ServeConfig
 from server.errors import ServerError
 from tests.server.service_process import Service
 
-
-@pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """main() takes the process's log lines over; the tests' own go on as before."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
+pytestmark = pytest.mark.usefixtures("logs_as_before")
 StartService = Callable[..., Service]
 ASKED = {"question": "How many apples has Ann?", "solution": "She has 7.", "max_tokens": 12, "seed": 5}
 
@@ -126,6 +114,22 @@ def test_sigterm_during_the_start_ends_it_at_once(start_service: StartService) -
         time.sleep(0.05)
     assert service.end() == 0, service.output()
     assert "serving" not in service.output()
+
+
+@pytest.mark.slow
+def test_a_service_that_lost_its_database_ends_all_the_same(
+    postgres_url: str, postgres_database_url: str, start_service: StartService
+) -> None:
+    service = start_service(
+        student=None, shutdown_seconds=1, heartbeat_seconds=0.5, environment={"RLT_DATABASE_URL": postgres_database_url}
+    )
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {postgres_database_url.rpartition('/')[2]} WITH (FORCE)")
+    with service.client() as client:
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/health/live").status_code == 200
+    assert service.end() == 1
+    assert "its work stays owed" in service.output()
 
 
 def test_a_service_without_a_teacher_to_serve_names_both_ways_out(

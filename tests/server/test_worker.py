@@ -81,7 +81,7 @@ def has_300_different_rows(service: Service, dataset: str) -> bool:
 
 @pytest.mark.slow
 def test_a_dataset_loses_no_row_while_service_and_worker_are_killed(
-    start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str], database_url: str
+    database_url: str, start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str]
 ) -> None:
     service = start_service(units=0, student=None, environment={"RLT_DATABASE_URL": database_url}, **JOB_SETTINGS)
     worker = start_worker(service, "first")
@@ -98,7 +98,7 @@ def test_a_dataset_loses_no_row_while_service_and_worker_are_killed(
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_a_dataset_loses_no_row_while_its_engine_is_killed_and_comes_back(
-    start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str], database_url: str
+    database_url: str, start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str]
 ) -> None:
     service = start_service(units=0, student=None, environment={"RLT_DATABASE_URL": database_url}, **JOB_SETTINGS)
     worker = start_worker(service, "first", engine="vllm")

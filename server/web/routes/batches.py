@@ -70,8 +70,7 @@ async def list_batches(
     parts: Parts = request.app.state.parts
     jobs, has_more = await parts.jobs.page("batch", after, limit)
     data = [await _shown(parts, job) for job in jobs]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return Page(data=data, first_id=first, last_id=last, has_more=has_more)
+    return Page.of(data, [job.id for job in jobs], has_more)
 
 
 @router.get("/{batch}", dependencies=[needs("datasets")], summary="One batch")

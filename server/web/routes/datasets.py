@@ -77,8 +77,7 @@ async def list_datasets(
     parts: Parts = request.app.state.parts
     jobs, has_more = await parts.jobs.page("dataset", after, limit)
     data = [await _shown(parts, job) for job in jobs]
-    first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return Page(data=data, first_id=first, last_id=last, has_more=has_more)
+    return Page.of(data, [job.id for job in jobs], has_more)
 
 
 @router.get("/{dataset}", dependencies=[needs("datasets")], summary="One dataset")
@@ -152,9 +151,8 @@ async def list_rows(
     """
     parts: Parts = request.app.state.parts
     page = await (await _rows(parts, dataset)).page(after, limit, include)
-    first, last = (page.rows[0][0], page.rows[-1][0]) if page.rows else (None, None)
-    data = [row for _, row in page.rows]
-    answer = Page[DatasetRow](data=data, first_id=first, last_id=last, has_more=page.has_more)
+    places, rows = [place for place, _ in page.rows], [row for _, row in page.rows]
+    answer = Page[DatasetRow].of(rows, places, page.has_more)
     return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
 

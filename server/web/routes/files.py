@@ -71,8 +71,7 @@ async def list_files(
     """Newest first, unless `order` says otherwise."""
     parts: Parts = request.app.state.parts
     files, has_more = await parts.files.page(after=after, limit=limit, order=order, purpose=purpose)
-    first, last = (files[0].id, files[-1].id) if files else (None, None)
-    return Page(data=[FileObject.of(file) for file in files], first_id=first, last_id=last, has_more=has_more)
+    return Page.of([FileObject.of(file) for file in files], [file.id for file in files], has_more)
 
 
 @router.get("/{file}", summary="One file")

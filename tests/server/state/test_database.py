@@ -123,12 +123,14 @@ def test_processes_that_open_a_new_database_at_once_all_find_it_whole(database_u
 
 
 def test_two_in_one_process_open_a_new_database_at_once(database_url: str) -> None:
-    async def run() -> None:
-        for database in await asyncio.gather(*(Database.open(database_url, Path("unused")) for _ in range(3))):
-            await database.health()
+    async def run() -> list[int]:
+        databases = await asyncio.gather(*(Database.open(database_url, Path("unused")) for _ in range(3)))
+        rows = [await count(database) for database in databases]
+        for database in databases:
             await database.close()
+        return rows
 
-    asyncio.run(run())
+    assert asyncio.run(run()) == [0, 0, 0]
 
 
 def test_a_session_commits_as_it_ends_and_rolls_back_where_it_raises(database_url: str) -> None:

@@ -3,27 +3,16 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
-from structlog.contextvars import bind_contextvars, clear_contextvars
+from structlog.contextvars import bind_contextvars
 
 from server.configs import ServiceConfig
 from server.web.logs import set_up_logs
 
-
-@pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """The process's logging is everybody's."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    clear_contextvars()
+pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 
 def set_up(**settings: Any) -> io.StringIO:

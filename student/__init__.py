@@ -6,7 +6,7 @@ explanation   what a teacher wrote for one problem, as a row with its tokens; ex
 thought       the explanation in the place where a student thinks, between question and solution
 tags          the literal text around solution, explanation and thought; tags.py
 passage       what a model reads, as token ids, and where explanation and solution stand in it; reading.py
-scorer        a frozen student that returns the log-probability of every token of a passage; scorer.py
+scorer        a frozen student that returns the log-probability of every token of a passage; scoring/
 score         the reward of an explanation and its parts: rSS (is the solution understood after it?) less rKL (is each
               of its steps plausible without the solution?); rewards.py
 engine        what samples text, transformers or vLLM; engine.py, engine_vllm.py

@@ -61,10 +61,12 @@ class RewardConfig(Config):
 class ScoringSettings(Config):
     """How the student's log-probabilities are computed; none of it changes the numbers."""
 
-    tokens_per_batch: int = Field(16_384, gt=0)
-    """Padded tokens that go through the student at once."""
+    tokens_per_batch: int | None = Field(None, gt=0)
+    """Tokens that go through the student at once, padding included; unset is 4,096 on a CPU, 16,384 on a GPU."""
     head_rows: int = Field(1024, gt=0)
-    """Positions whose vocabulary-sized logits are held at once."""
+    """Positions whose logits are held at once, a few thousand columns of them."""
+    pack: bool = True
+    """Read many explanations in one row, and what they share of a problem once; off reads each in a row of its own."""
     max_tokens: int | None = Field(None, gt=0)
     """Longest sequence the student reads; unset is the model's own limit."""
 

@@ -6,7 +6,7 @@
     KL_t ~ KL( pi_T(. | q, s, t_<j) || pi_S(. | q, t_<j) )
 
 Pure functions of 1-D tensors: S solution tokens, E explanation tokens, natural logarithms, fp32. Where the
-log-probabilities come from is scorer.py's and the trainer's business. Every degenerate input has a stated reward:
+log-probabilities come from is scoring/'s and the trainer's business. Every degenerate input has a stated reward:
 
     no end tag            scored as if closed, and unclosed_penalty is taken off (the reference's 1.0)
     empty explanation     mean and max KL count as 1 nat each, as in the reference: 3.03 with the paper's weights
@@ -49,7 +49,7 @@ def positive_kl(teacher_E: Tensor, student_E: Tensor) -> Tensor:
 
 
 ESTIMATORS: dict[KlEstimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": sampled_kl, "k3": positive_kl}
-"""Per-token KL from the sampled tokens' log-probabilities; `exact` comes from scorer.full_vocabulary_kl instead."""
+"""Per-token KL from the sampled tokens' log-probabilities; `exact` is scoring.scorer.full_vocabulary_kl's."""
 
 
 def understanding(solution_logp_S: Tensor) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from trl.trainer.utils import RepeatSampler
 
 from student.explanations import Score
 from student.rewards import group_spread
-from student.scorer import Scorer
+from student.scoring.scorer import Scorer
 from teacher.reward_model import Draft, RewardModel
 from teacher.vllm_sync import reload_weights_on_cpu
 

@@ -14,7 +14,7 @@ from student.errors import ScoringError
 from student.explanations import Score
 from student.reading import Passage, StudentFormat
 from student.rewards import ESTIMATORS, score_explanation
-from student.scorer import PassageLogps, Scorer, full_vocabulary_kl
+from student.scoring.scorer import PassageLogps, Scorer, full_vocabulary_kl
 from teacher.prompts import Explained, TeacherFormat
 
 

@@ -18,7 +18,7 @@ from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.models import load_pair
 from student.reading import StudentFormat
 from student.row_file import RowFile
-from student.scorer import Scorer
+from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
 from teacher.errors import TokenizerMismatch

@@ -35,7 +35,7 @@ from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.run_folder import begin, finish, is_finished
-from student.scorer import Scorer
+from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import TrainConfig
 from teacher.errors import TokenizerMismatch, TooFewProblems

@@ -31,7 +31,7 @@ from student.explanations import Explanation, Score
 from student.models import load_model, load_pair, load_tokenizer, weights_digest
 from student.problems import content_id
 from student.reading import StudentFormat
-from student.scorer import Scorer
+from student.scoring.scorer import Scorer
 from student.tags import STYLES, TagStyle
 from teacher.prompts import TeacherFormat
 from teacher.reward_model import Draft, RewardModel, Sighting
@@ -234,7 +234,7 @@ class LocalStudent:
 
     def _take(self) -> list[tuple[_Call, Explanation]]:
         """The next rows to be read together: one of each caller in turn, until they fill the budget."""
-        budget = self._config.scoring.tokens_per_batch * BATCHES_AT_A_TIME
+        budget = self._models.student.tokens_per_batch * BATCHES_AT_A_TIME
         taken: list[tuple[_Call, Explanation]] = []
         while self._calls and budget > 0:
             call = self._calls.popleft()

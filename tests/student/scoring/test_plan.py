@@ -1,0 +1,54 @@
+"""Packs hold every passage once, within their budget, and each token knows its position and whom it shares with."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from student.reading import Passage, assemble
+from student.scoring.bodies import batches
+from student.scoring.plan import Pack, packs, predictors
+
+IDS = st.lists(st.integers(3, 9), min_size=0, max_size=6)
+BEGINNINGS = st.sampled_from([[1], [1, 2], [2, 2, 2, 2]])
+PASSAGES = st.lists(st.builds(assemble, BEGINNINGS, IDS, st.just([0]), IDS), max_size=12)
+
+
+def read_back(pack: Pack) -> dict[int, list[int]]:
+    """Each passage's ids as a member sees them: its prefix, then its own."""
+    return {
+        member.passage: [pack.ids[place] for place in (*group.prefix, *member.tokens)]
+        for group in pack.groups
+        for member in group.members
+    }
+
+
+@given(PASSAGES, st.integers(1, 60))
+def test_every_passage_is_in_one_pack_whole_and_within_the_budget(passages: list[Passage], budget: int) -> None:
+    made = packs(passages, budget)
+    found = [item for pack in made for item in read_back(pack).items()]
+    assert sorted(found) == [(number, passage.input_ids) for number, passage in enumerate(passages)]
+    alone = [pack for pack in made if sum(len(group.members) for group in pack.groups) == 1]
+    assert all(len(pack.ids) <= budget for pack in made if pack not in alone)
+
+
+@given(PASSAGES, st.integers(1, 60))
+def test_a_token_has_the_position_of_its_passage_and_predictors_are_found(passages: list[Passage], budget: int) -> None:
+    for pack in packs(passages, budget):
+        for group in pack.groups:
+            for member in group.members:
+                places = [*group.prefix, *member.tokens]
+                assert [pack.positions[place] for place in places] == list(range(len(places)))
+        for number, places in pack.places(passages):
+            ids = passages[number].input_ids
+            assert [pack.ids[place] for place in places] == [ids[place] for place in predictors(passages[number])]
+
+
+def test_a_group_pays_for_what_it_shares_once() -> None:
+    group = [assemble([1] * 50, [2] * length, [0], [3]) for length in (4, 5, 6)]
+    assert [len(pack.ids) for pack in packs(group, 1000)] == [50 + 15 + 3 * 2]
+
+
+@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 100))
+def test_padded_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    made = list(batches(lengths, budget))
+    assert sorted(number for batch in made for number in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[number] for number in batch) <= budget for batch in made)

@@ -5,7 +5,6 @@ model's own logits. Left out: models elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,18 +16,11 @@ from student.reading import Passage
 from student.scoring.bodies import Body
 from student.scoring.heads import CausalHead, kl_of_states
 from student.scoring.plan import targets
+from student.scoring.protocol import PassageLogps as PassageLogps
 
 TOKENS_PER_BATCH = {"cpu": 4096}
 """Where the settings leave it open; more costs memory and saves nothing."""
 TOKENS_PER_BATCH_ELSEWHERE = 16_384
-
-
-@dataclass(frozen=True)
-class PassageLogps:
-    """log p of each explanation token, shape (E,), and of each solution token, shape (S,); nats, fp32, on the CPU."""
-
-    explanation_E: Tensor
-    solution_S: Tensor
 
 
 class Scorer:

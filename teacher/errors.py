@@ -1,8 +1,9 @@
 """The teacher's errors, all of them things a person can mend (see student/errors.py for the root).
 
 TeacherError
-├── TokenizerMismatch   teacher and student do not read the same tokens
-└── TooFewProblems      not enough problems for one step
+├── NoExactKl        the exact KL, asked of a student that cannot give it
+├── TooFewProblems   not enough problems for one step
+└── ContextTooShort  prompt and explanation do not fit into the teacher
 """
 
 from student.errors import RltError
@@ -12,14 +13,11 @@ class TeacherError(RltError):
     """Something about training or running a teacher that a person can mend."""
 
 
-class TokenizerMismatch(TeacherError):
-    """The per-token KL compares the two models on the same ids."""
+class NoExactKl(TeacherError):
+    """The exact KL sums over a vocabulary that both models have, and takes all logits of both."""
 
-    def __init__(self, teacher: str, student: str) -> None:
-        super().__init__(
-            f"teacher {teacher!r} and student {student!r} have different tokenizers, and rKL compares "
-            "them token by token; use a student with the teacher's tokenizer"
-        )
+    def __init__(self, obstacle: str, remedy: str) -> None:
+        super().__init__(f"reward.kl_estimator is 'exact', and {obstacle}; use kl_estimator k1 or k3, or {remedy}")
 
 
 class TooFewProblems(TeacherError):
@@ -28,4 +26,16 @@ class TooFewProblems(TeacherError):
     def __init__(self, found: int, needed: int) -> None:
         super().__init__(
             f"{found} usable problems, and a step takes {needed} (grpo.prompts_per_step); give more or lower it"
+        )
+
+
+class ContextTooShort(TeacherError):
+    """A prompt leaves no room for the longest explanation that may be sampled."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int) -> None:
+        room = context_tokens - max_tokens
+        prompts = f", or leave longer prompts out with rollout.max_prompt_tokens {room}" if room > 0 else ""
+        super().__init__(
+            f"rollout: the longest prompt has {prompt_tokens} tokens, and with rollout.max_tokens {max_tokens} that does "
+            f"not fit into the teacher's context of {context_tokens}; lower rollout.max_tokens{prompts}"
         )

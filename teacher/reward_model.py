@@ -2,19 +2,26 @@
 
 One path for RL, `rlt score` and the service. The teacher's log-probabilities are handed in where somebody has them (the
 trainer), computed from the teacher's own model where it is given, and left out, with rKL, where there is neither.
+
+A student with the teacher's tokenizer reads the very tokens of an explanation. Any other reads its text, in tokens of
+its own: rSS is as exact, and rKL is summed over the spans of text that both have (student/scoring/alignment.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from student.configs import RewardConfig
 from student.errors import ScoringError
 from student.explanations import Score
 from student.reading import Passage, StudentFormat
 from student.rewards import ESTIMATORS, score_explanation
-from student.scoring.scorer import PassageLogps, Scorer, full_vocabulary_kl
+from student.scoring.alignment import Span, common_spans, kl_of_spans, plain_ids, same_tokens, token_ends
+from student.scoring.protocol import PassageLogps, PassageScorer
+from student.scoring.scorer import Scorer, full_vocabulary_kl
+from teacher.errors import NoExactKl
 from teacher.prompts import Explained, TeacherFormat
 
 
@@ -34,31 +41,53 @@ class Sighting:
     """What the models made of one draft, token by token: all that its score is computed from."""
 
     passage: Passage
-    """What the student read."""
+    """What the student read, in its own tokens."""
     logps: PassageLogps
     """The student's log-probabilities of it."""
     teacher_logps_E: Tensor | None
-    """The teacher's, of the explanation; None without a teacher, and where KL is summed over the vocabulary."""
+    """The teacher's, of the explanation's tokens as the draft has them; None without a teacher, and where KL is summed
+    over the vocabulary."""
     kl_E: Tensor | None
-    """KL at the leading explanation tokens for which both have a log-probability; None without a teacher."""
+    """KL at the draft's leading explanation tokens for which both have a log-probability; None without a teacher."""
+
+
+def refuse_exact_kl(config: RewardConfig, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
+    """Raises NoExactKl where `config` asks for the exact KL between models with different tokenizers."""
+    if config.kl_estimator == "exact" and not same_tokens(teacher, student):
+        raise NoExactKl(
+            f"teacher {teacher.name_or_path!r} and student {student.name_or_path!r} have different tokenizers",
+            "a student with the teacher's tokenizer",
+        )
 
 
 class RewardModel:
-    """Scores drafts by `config`; holds models, no state."""
+    """Scores drafts by `config`; holds models, no state.
+
+    A draft's explanation is in the tokens of `teacher_format`, which are the student's too where nobody else wrote it.
+    Raises NoExactKl where `config` asks for what the two cannot give.
+    """
 
     def __init__(
         self,
         teacher_format: TeacherFormat,
         student_format: StudentFormat,
-        student: Scorer,
+        student: PassageScorer,
         config: RewardConfig,
         teacher: Scorer | None = None,
     ) -> None:
+        refuse_exact_kl(config, teacher_format.tokenizer, student_format.tokenizer)
+        if config.kl_estimator == "exact" and not isinstance(student, Scorer):
+            raise NoExactKl("the student is read on servers (scoring.urls)", "leave scoring.urls out")
         self.teacher_format = teacher_format
         self.student_format = student_format
         self.student = student
         self.config = config
         self.teacher = teacher
+        self.same_tokens = same_tokens(teacher_format.tokenizer, student_format.tokenizer)
+        self.explanation_format = (
+            student_format if self.same_tokens else StudentFormat(teacher_format.tokenizer, student_format.tags)
+        )
+        """Makes tokens of an explanation that is a text: the teacher's."""
 
     def scores(self, drafts: Sequence[Draft]) -> list[Score]:
         """The score of each draft, in the order given; raises ScoringError where a problem does not fit the student."""
@@ -110,28 +139,44 @@ class RewardModel:
     def _sampled_kl(
         self, drafts: Sequence[Draft], teacher_logps: Sequence[Tensor | None], logps: Sequence[PassageLogps]
     ) -> Sequence[Tensor | None]:
-        estimate = ESTIMATORS[self.config.kl_estimator]
         return [
-            None if teacher_E is None else estimate(*_known(draft, teacher_E, logp.explanation_E))
+            None if teacher_E is None else self._kl(draft, teacher_E, logp.explanation_E)
             for draft, teacher_E, logp in zip(drafts, teacher_logps, logps, strict=True)
         ]
+
+    def _kl(self, draft: Draft, teacher_E: Tensor, student_R: Tensor) -> Tensor:
+        """At the leading tokens that the teacher sampled and the student read: both have log-probabilities for those."""
+        estimate = ESTIMATORS[self.config.kl_estimator]
+        known_E = teacher_E[: draft.explained.sampled_tokens].float().cpu()
+        if not self.same_tokens:
+            return kl_of_spans(known_E, student_R, self._spans(draft), estimate)
+        length = min(len(known_E), len(student_R))
+        return estimate(known_E[:length], student_R[:length])
+
+    def _spans(self, draft: Draft) -> list[Span]:
+        text = draft.explained.text
+        return common_spans(
+            token_ends(self.teacher_format.tokenizer, draft.explained.explanation_ids, text),
+            token_ends(self.student_format.tokenizer, self._student_ids(draft), text),
+        )
 
     def _exact_kl(self, drafts: Sequence[Draft], passages: Sequence[Passage]) -> Sequence[Tensor | None]:
         if self.teacher is None:
             return [None] * len(drafts)
+        assert isinstance(self.student, Scorer), "no other student is taken for the exact KL"
         theirs = [self._teacher_passage(draft) for draft in drafts]
         return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
 
+    def _student_ids(self, draft: Draft) -> list[int]:
+        """The explanation as the student reads it: as it was sampled, or its text where that would be other words."""
+        if self.same_tokens:
+            return draft.explained.explanation_ids
+        return plain_ids(self.student_format.tokenizer, draft.explained.text)
+
     def _student_passage(self, draft: Draft) -> Passage:
         return self.student_format.read(
-            draft.question, draft.explained.explanation_ids, draft.solution, max_tokens=self.student.max_tokens
+            draft.question, self._student_ids(draft), draft.solution, max_tokens=self.student.max_tokens
         )
 
     def _teacher_passage(self, draft: Draft) -> Passage:
         return self.teacher_format.passage(draft.question, draft.solution, draft.explained.explanation_ids)
-
-
-def _known(draft: Draft, teacher_E: Tensor, student_E: Tensor) -> tuple[Tensor, Tensor]:
-    """The leading tokens that the teacher sampled and the student read: both have a log-probability for those."""
-    length = min(draft.explained.sampled_tokens, len(teacher_E), len(student_E))
-    return teacher_E[:length].float().cpu(), student_E[:length]

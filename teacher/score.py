@@ -21,7 +21,6 @@ from student.row_file import RowFile
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
-from teacher.errors import TokenizerMismatch
 from teacher.prompts import Explained, TeacherFormat
 from teacher.reward_model import Draft, RewardModel
 
@@ -47,23 +46,25 @@ def main(config: ScoreConfig) -> None:
 
 
 def load_reward_model(config: ScoreConfig) -> RewardModel:
-    """The student, and the teacher where one is named; raises TokenizerMismatch where they read different tokens."""
+    """The student, and the teacher where one is named; raises ModelError, and NoExactKl as RewardModel does."""
     student, tokenizer = load_pair(config.student, config)
-    teacher = None
-    if config.teacher is not None:
-        teacher, teacher_tokenizer = load_pair(config.teacher, config)
-        if teacher_tokenizer.get_vocab() != tokenizer.get_vocab():
-            raise TokenizerMismatch(config.teacher, config.student)
-    return build_reward_model(student, tokenizer, teacher, config)
+    if config.teacher is None:
+        return build_reward_model(student, tokenizer, None, config)
+    teacher, teacher_tokenizer = load_pair(config.teacher, config)
+    return build_reward_model(student, tokenizer, teacher, config, teacher_tokenizer)
 
 
 def build_reward_model(
-    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: PreTrainedModel | None, config: ScoreConfig
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: PreTrainedModel | None,
+    config: ScoreConfig,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RewardModel:
-    """The reward model of these settings, from loaded models."""
+    """The reward model of these settings, from loaded models; the teacher's tokenizer is the student's by default."""
     tags = STYLES[config.tags]
     return RewardModel(
-        TeacherFormat(tokenizer, tags),
+        TeacherFormat(teacher_tokenizer or tokenizer, tags),
         StudentFormat(tokenizer, tags),
         Scorer(student, config.scoring),
         config.reward,
@@ -97,7 +98,7 @@ def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanat
 
 def draft_of(model: RewardModel, row: Explanation) -> Draft:
     """What is scored of a row; raises ScoringError where the student, or the teacher, cannot read it."""
-    ids = thought_ids(row, model.student_format)
+    ids = thought_ids(row, model.explanation_format)
     draft = Draft(row.question, row.solution, Explained(ids, row.explanation, row.closed, sampled_tokens=len(ids)))
     model.check(draft)
     return draft

@@ -17,31 +17,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import GRPOConfig
 
 from student.checkpoints import last_checkpoint
+from student.engine import context_tokens
 from student.engine_vllm import starting_vllm
 from student.errors import RltError, ScoringError
 from student.interruption import Interrupted, StopOnSigterm
 from student.metrics import MetricsFile, ProgressBar
-from student.models import (
-    cast_parameters,
-    load_model,
-    load_pair,
-    load_tokenizer,
-    quiet,
-    resolve_dtype,
-    save_pair,
-    training_settings,
-)
+from student.models import cast_parameters, load_pair, quiet, resolve_dtype, save_pair, training_settings
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.run_folder import begin, finish, is_finished
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
-from teacher.configs import TrainConfig
-from teacher.errors import TokenizerMismatch, TooFewProblems
+from teacher.configs import RolloutSettings, TrainConfig
+from teacher.errors import ContextTooShort, TooFewProblems
 from teacher.grpo import Observer, StudentReward, TeacherTrainer
 from teacher.prompts import TeacherFormat
-from teacher.reward_model import RewardModel
+from teacher.reward_model import RewardModel, refuse_exact_kl
 
 
 def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
@@ -51,12 +43,11 @@ def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
         return
     problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
     teacher, tokenizer = load_pair(config.teacher, training_settings(config))
-    student = load_model(config.student, config)
-    if not same_tokens(tokenizer, load_tokenizer(config.student)):
-        raise TokenizerMismatch(config.teacher, config.student)
+    student, student_tokenizer = load_pair(config.student, config)
+    refuse_exact_kl(config.reward, tokenizer, student_tokenizer)
     begin(out, config)
     started = time.monotonic()
-    trainer = train(teacher, tokenizer, student, problems, config, observers)
+    trainer = train(teacher, tokenizer, student, problems, config, observers, student_tokenizer)
     finish(out, {**report(trainer), "problems": len(problems), "seconds": time.monotonic() - started})
 
 
@@ -90,12 +81,17 @@ def train(
     problems: Sequence[Problem],
     config: TrainConfig,
     observers: Sequence[Observer] = (),
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> TeacherTrainer:
-    """Trains `teacher` in place and saves it as `config.out`; returns the trainer, whose `state` holds the log."""
+    """Trains `teacher` in place and saves it as `config.out`; returns the trainer, whose `state` holds the log.
+
+    The student's tokenizer is the teacher's by default. Raises RltError where the problems or settings do not do.
+    """
     teacher_format = TeacherFormat(tokenizer, STYLES[config.tags], end_ids(teacher))
-    student_format = StudentFormat(tokenizer, STYLES[config.tags])
+    student_format = StudentFormat(student_tokenizer or tokenizer, STYLES[config.tags])
     scorer = Scorer(student, config.scoring)
     prompts = build_prompts(problems, teacher_format, student_format, scorer.max_tokens, config)
+    refuse_beyond_context(prompts, config.rollout, context_tokens(teacher.config))
     model = RewardModel(teacher_format, student_format, scorer, config.reward)
     reward = StudentReward(model, config.grpo.group_size, observers)
     stop = StopOnSigterm()
@@ -153,6 +149,19 @@ def build_prompts(
     return Prompts(Dataset.from_list(rows), ids, too_long, unusable)
 
 
+def refuse_beyond_context(prompts: Prompts, rollout: RolloutSettings, context: int | None) -> None:
+    """Raises ContextTooShort where the longest explanation after the longest prompt is more than the teacher holds."""
+    longest = max(map(len, prompts.ids.values()))
+    if context is not None and longest + rollout.max_tokens > context:
+        raise ContextTooShort(longest, rollout.max_tokens, context)
+
+
+def vllm_tokens(rollout: RolloutSettings, context: int | None) -> int:
+    """The longest sequence that vLLM makes room for; it refuses to start with more than the model's context."""
+    wanted = rollout.max_prompt_tokens + rollout.max_tokens
+    return wanted if context is None else min(wanted, context)
+
+
 def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
     """Our recipe in TRL's words; every default of TRL that differs from the paper is set (trl's names on the left)."""
     grpo, rollout = config.grpo, config.rollout
@@ -187,7 +196,7 @@ def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
         vllm_mode="server" if rollout.engine == "vllm-server" else "colocate",
         vllm_server_base_url=rollout.server_url if rollout.engine == "vllm-server" else None,
         vllm_gpu_memory_utilization=rollout.gpu_memory_fraction,
-        vllm_max_model_length=rollout.max_prompt_tokens + rollout.max_tokens,
+        vllm_max_model_length=vllm_tokens(rollout, context_tokens(teacher.config)),
         # Per token: TRL's default drops whole sequences whose *product* of ratios is large, a tenth of long ones.
         vllm_importance_sampling_mode="token_truncate",
         save_steps=grpo.save_steps,
@@ -216,8 +225,3 @@ def end_ids(model: PreTrainedModel) -> list[int]:
     """The tokens at which generation of this model ends."""
     ends = getattr(model.generation_config, "eos_token_id", None)
     return [] if ends is None else ends if isinstance(ends, list) else [ends]
-
-
-def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether two tokenizers give every token the same id, so that teacher and student read the same ids."""
-    return one.get_vocab() == other.get_vocab()

@@ -7,14 +7,16 @@ import torch
 
 from student.configs import ModelSettings
 from student.explanations import Explanation, from_trace, read_explanations
-from student.models import load_pair
+from student.models import load_pair, load_tokenizer
 from student.problem_files import write_problems
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
+from teacher.errors import NoExactKl
 from teacher.prompts import TeacherFormat
-from teacher.score import build_reward_model, main, score_rows
+from teacher.score import build_reward_model, draft_of, load_reward_model, main, score_rows
+from tests.other_tokens import byte_tokenizer, save_tiny_model
 
 CPU = ModelSettings(device="cpu", threads=1)
 
@@ -106,3 +108,60 @@ def test_every_estimator_scores_a_teacher(
     kl = [row.score.kl_mean for row in rows if row.score is not None and row.score.kl_mean is not None]
     assert len(kl) == len(tiny_problems)
     assert estimator == "k1" or min(kl) > -1e-6
+
+
+@pytest.fixture(scope="module")
+def byte_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that reads bytes."""
+    return save_tiny_model(byte_tokenizer(), tmp_path_factory.mktemp("byte_model"))
+
+
+def test_a_teacher_with_other_tokens_is_compared_by_the_text_and_rss_is_as_without_it(
+    tiny_model_folder: Path, byte_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    write_problems(tiny_problems[:5], tmp_path / "traces.jsonl")
+    alone = settings(tiny_model_folder, tmp_path)
+    beside = settings(
+        tiny_model_folder, tmp_path, teacher=str(byte_model_folder), out=str(tmp_path / "with_teacher.jsonl")
+    )
+    main(alone)
+    main(beside)
+    for without, row in zip(*(read_explanations(each.out, STYLES["rlt"]) for each in (alone, beside)), strict=True):
+        assert without.score is not None
+        assert row.score is not None
+        assert row.score.rss == without.score.rss
+        text, tokens = row.explanation, len(row.explanation.encode())  # of the teacher's: bytes
+        reads = StudentFormat(load_tokenizer(str(tiny_model_folder)), STYLES["rlt"])
+        ours = reads.read(row.question, reads.encode(text), row.solution)
+        writes = TeacherFormat(byte_tokenizer(), STYLES["rlt"])
+        theirs = writes.passage(row.question, row.solution, byte_tokenizer()(text)["input_ids"])
+        nats = logp(byte_model_folder, theirs.input_ids, theirs.explanation, 0.7).sum() - (
+            logp(tiny_model_folder, ours.input_ids, ours.explanation, 0.7).sum()
+        )
+        assert row.score.kl_mean == pytest.approx(nats.item() / tokens, abs=1e-5)
+
+
+def test_sampled_tokens_stay_the_teacher_s_and_the_student_reads_their_text(
+    tiny_model_folder: Path, byte_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    model = load_reward_model(settings(byte_model_folder, tmp_path, teacher=str(tiny_model_folder)))
+    tokenizer = load_tokenizer(str(tiny_model_folder))
+    text = str(tiny_problems[0].reasoning_trace)
+    odd = [token for letter in text for token in tokenizer(letter)["input_ids"]]  # not how the text is encoded
+    row = from_trace(tiny_problems[0]).model_copy(update={"token_ids": tuple(odd)})
+    draft = draft_of(model, row)
+    assert draft.explained.explanation_ids == odd
+    [seen] = model.sightings([draft])
+    assert seen.teacher_logps_E is not None
+    assert len(seen.teacher_logps_E) == len(odd)
+    assert len(seen.logps.explanation_E) == len(text.encode())
+
+
+def test_the_exact_kl_of_other_tokens_is_one_line_before_any_row_is_written(
+    tiny_model_folder: Path, byte_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    write_problems(tiny_problems[:5], tmp_path / "traces.jsonl")
+    config = settings(tiny_model_folder, tmp_path, teacher=str(byte_model_folder), reward={"kl_estimator": "exact"})
+    with pytest.raises(NoExactKl, match=f"teacher '{byte_model_folder}' and student '{tiny_model_folder}'"):
+        main(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["traces.jsonl"]

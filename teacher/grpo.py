@@ -6,11 +6,13 @@ TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale
 lacks it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so
 that nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer
 to vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
+
+Whose log-probabilities the reward gets, the first of these that exist: TRL's own, made before the reward where its
+loss corrects for samples of another policy or engine (vLLM, several steps a generation); those noted while sampling
+(sampled_logps.py: transformers, on-policy); those of a pass made for nothing else, and `teacher/extra_forwards` is 1.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,10 @@ from trl.trainer.utils import RepeatSampler
 from student.explanations import Score
 from student.rewards import group_spread
 from student.scoring.scorer import Scorer
+from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.reward_model import Draft, RewardModel
+from teacher.sampled_logps import sampled_logps
+from teacher.stopwatch import Stopwatch
 from teacher.vllm_sync import reload_weights_on_cpu
 
 REFERENCE_FILE = "reference.safetensors"
@@ -72,6 +77,10 @@ class StudentReward:
         for name, value in self._metrics(trainer_state.global_step, rollouts).items():
             log_metric(name, value)
         return [rollout.score.reward for rollout in rollouts]
+
+    def read_ahead(self, question: str, solution: str, group: Sequence[Sequence[int]]) -> None:
+        """Has the student read explanations of a problem before their reward is asked for; a ReadAhead remembers it."""
+        self.model.sightings([Draft(question, solution, self.model.teacher_format.cut(ids)) for ids in group])
 
     def _metrics(self, step: int, rollouts: Sequence[Rollout]) -> dict[str, float]:
         explained = [rollout.draft.explained for rollout in rollouts]
@@ -122,12 +131,36 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def __init__(self, *, reward: StudentReward, prompt_ids: Mapping[str, list[int]], **trl: Any) -> None:
         self._prompt_ids = prompt_ids
-        self._policy_logps: Tensor | None = None
+        self._trl_logps: list[Tensor] | None = None
+        self._sampled_logps: list[Tensor] | None = None
+        self._student_ahead: ReadAhead | None = None
+        self._rows_by_prompt: dict[tuple[int, ...], dict[str, Any]] = {}
         super().__init__(reward_funcs=[reward], **trl)
+        self._stopwatch = Stopwatch(
+            self.accelerator.device, lambda name, value: self._metrics["train"][name].append(value)
+        )
+        self.add_callback(self._stopwatch)
+        student = reward.model.student
         if reward.model.config.kl_estimator == "exact":
-            reward.model.teacher = Scorer(self.accelerator.unwrap_model(self.model), reward.model.student.settings)
+            assert isinstance(student, Scorer), "the exact KL is of two models in this process"
+            reward.model.teacher = Scorer(self.accelerator.unwrap_model(self.model), student.settings)
+        elif self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
+            self._read_groups_ahead(reward)
         if self.use_vllm and self.vllm_mode == "colocate" and self.accelerator.device.type == "cpu":
             reload_weights_on_cpu(self.vllm_generation)
+
+    def _read_groups_ahead(self, reward: StudentReward) -> None:
+        """Groups are read as the server answers. Not for the exact KL, which needs both models at once."""
+        student = self._student_ahead = ReadAhead(reward.model.student)
+        reward.model.student = student
+
+        def read(prompt_ids: list[int], group: Group) -> None:
+            row = self._rows_by_prompt.get(tuple(prompt_ids))
+            if row is not None:  # None: it is of another training process, and TRL asks for all of them here
+                with self._stopwatch.phase("score_ahead"):
+                    reward.read_ahead(row["question"], row["solution"], group)
+
+        generate_by_group(self.vllm_generation.vllm_client, read)
 
     def _send_telemetry(self) -> None:
         """Nobody is told that this trainer was made."""
@@ -150,16 +183,32 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         """Exact ids instead of text tokenised again: spans and warm-up agree to the token."""
         return [self._prompt_ids[prompt] for prompt in prompts], None, {}
 
+    def training_step(self, *inputs: Any, **options: Any) -> Tensor:
+        """One pass: explanations and their scores where they are due, then the loss and its gradient."""
+        with self._stopwatch.phase("loss", without="rollout"):
+            loss: Tensor = super().training_step(*inputs, **options)
+        return loss
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._policy_logps = None
-        with self._seconds("rollout"):
+        self._trl_logps = None
+        if self._student_ahead:
+            self._student_ahead.forget()
+            self._rows_by_prompt = {tuple(self._prompt_ids[row["prompt"]]): row for row in inputs}
+        with self._stopwatch.phase("rollout"):
             result: dict[str, Any] = super()._generate_and_score_completions(inputs)
         return result
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
-        with self._seconds("generate"):
+        with self._stopwatch.phase("generate"):
             result: tuple[Any, ...] = super()._generate(prompts)
         return result
+
+    def _generate_single_turn(self, *inputs: Any, **options: Any) -> tuple[list[list[int]], Any]:
+        """Notes the log-probability of each token as transformers samples it."""
+        with sampled_logps(self.accelerator.unwrap_model(self.model), self.temperature) as noted:
+            completion_ids, logps = super()._generate_single_turn(*inputs, **options)
+        self._sampled_logps = noted.of(completion_ids)
+        return completion_ids, logps
 
     @property
     def _trl_computes_policy_logps(self) -> bool:
@@ -171,27 +220,40 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _get_per_token_logps_and_entropies(self, model: Any, *inputs: Any, **options: Any) -> tuple[Any, ...]:
         """Keeps what TRL computes: the first pass over the policy without gradient is the one we want."""
-        result: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(model, *inputs, **options)
-        first = self._policy_logps is None and model is self.model and not torch.is_grad_enabled()
-        if first and self._trl_computes_policy_logps:
-            self._policy_logps = result[0]
+        if torch.is_grad_enabled():
+            return self._logps_of(model, *inputs, **options)
+        first = self._trl_logps is None and model is self.model and self._trl_computes_policy_logps
+        with self._stopwatch.phase("policy_logps" if first else "reference_logps"):
+            result = self._logps_of(model, *inputs, **options)
+        if first:
+            self._trl_logps = list(result[0])
+        return result
+
+    def _logps_of(self, *inputs: Any, **options: Any) -> tuple[Any, ...]:
+        result: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(*inputs, **options)
         return result
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[str], completions: list[str], completion_ids: list[list[int]]
     ) -> Tensor:
         """Attaches each completion's teacher log-probabilities, shape (E,), to its row before the reward is called."""
-        self._log_metric("teacher/extra_forwards", float(self._policy_logps is None))
-        if self._policy_logps is None:
-            self._policy_logps = self._forward_policy([self._prompt_ids[prompt] for prompt in prompts], completion_ids)
-        for row, logps_T, ids in zip(inputs, self._policy_logps, completion_ids, strict=True):
+        for row, logps_T, ids in zip(inputs, self._policy_logps(prompts, completion_ids), completion_ids, strict=True):
             row["teacher_logps"] = logps_T[: len(ids)]
-        with self._seconds("score"):
+        with self._stopwatch.phase("score"):
             rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         return rewards
 
+    def _policy_logps(self, prompts: list[str], completion_ids: list[list[int]]) -> list[Tensor]:
+        """The policy's log-probabilities of each completion, at least its length each, from whoever has them."""
+        known = self._sampled_logps if self._trl_logps is None else self._trl_logps
+        self._log_metric("teacher/extra_forwards", float(known is None))
+        if known is not None:
+            return known
+        with self._stopwatch.phase("policy_logps"):
+            return list(self._forward_policy([self._prompt_ids[prompt] for prompt in prompts], completion_ids))
+
     def _forward_policy(self, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
-        """The policy's log-probabilities, shape (B, longest completion), where TRL has none (on-policy generate)."""
+        """The policy's log-probabilities, shape (B, longest completion), by a pass of its own."""
         longest_prompt, longest = max(map(len, prompts)), max(map(len, completions))
         ids_BT = torch.zeros(len(prompts), longest_prompt + longest, dtype=torch.long)
         mask_BT = torch.zeros_like(ids_BT)
@@ -201,7 +263,7 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             mask_BT[row, start:stop] = 1
         device = self.accelerator.device
         with torch.no_grad():
-            logps_BT: Tensor = super()._get_per_token_logps_and_entropies(
+            logps_BT: Tensor = self._logps_of(
                 self.model,
                 ids_BT.to(device),
                 mask_BT.to(device),
@@ -222,10 +284,3 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.ref_model is not None:
             load_model(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint) / REFERENCE_FILE)
-
-    @contextmanager
-    def _seconds(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode][f"seconds/{phase}"].append(time.perf_counter() - started)

@@ -2,8 +2,9 @@
 
 import inspect
 import json
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from teacher.configs import RolloutSettings
 from teacher.errors import TooFewProblems
 from teacher.grpo import REFERENCE_FILE, EpochSampler, Rollout, TeacherTrainer, score_metrics
 from teacher.prompts import TeacherFormat
+from teacher.stopwatch import Phase
 from tests.teacher.rl import CPU, assert_bitwise_equal, forget_after, run, settings, weights
 
 
@@ -54,24 +56,75 @@ def test_the_weights_move_and_every_part_of_the_reward_is_logged(started: tuple[
     )
 
 
-@pytest.mark.parametrize(("steps_per_generation", "extra"), [(1, 1.0), (2, 0.0)])
-def test_the_reward_gets_the_policy_s_own_log_probs_and_no_second_forward_where_trl_has_them(
-    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, steps_per_generation: int, extra: float
+@pytest.mark.parametrize(
+    "changes", [{}, {"steps_per_generation": 2}, {"gradient_checkpointing": True}, {"rows_per_device": 2, "beta": 0}]
+)
+def test_the_reward_gets_the_policy_s_own_log_probs_and_nobody_runs_the_teacher_for_them(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     seen = Recorder()
-    config = settings(tiny_model_folder, tmp_path / "run", steps=2, steps_per_generation=steps_per_generation)
+    config = settings(tiny_model_folder, tmp_path / "run", steps=2, **changes)
+    config = config.model_copy(update={"reward": RewardConfig(temperature=0.7)})
     trainer = run(tiny_model_folder, tiny_problems, config, observers=[seen])
-    assert trainer.state.log_history[0]["teacher/extra_forwards"] == extra
-    teacher, tokenizer = load_pair(str(tiny_model_folder), CPU)
-    layout = TeacherFormat(tokenizer, STYLES["rlt"])
+    assert {row["teacher/extra_forwards"] for row in trainer.state.log_history if "reward" in row} == {0.0}
     for rollout in seen.steps[0]:
-        draft = rollout.draft
-        passage = layout.passage(draft.question, draft.solution, draft.explained.explanation_ids)
-        with torch.no_grad():
-            logp_TV = teacher(torch.tensor([passage.input_ids])).logits[0].log_softmax(-1)
-        expected = [logp_TV[i - 1, passage.input_ids[i]].item() for i in passage.explanation]
-        assert draft.teacher_logps_E is not None
-        assert draft.teacher_logps_E[: len(expected)].tolist() == pytest.approx(expected, abs=1e-5)
+        expected = own_logps(tiny_model_folder, rollout, temperature=0.7)
+        assert rollout.draft.teacher_logps_E is not None
+        assert rollout.draft.teacher_logps_E[: len(expected)].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def own_logps(folder: Path, rollout: Rollout, temperature: float) -> list[float]:
+    """The log-probabilities of an explanation by one pass of the untrained teacher, unpadded."""
+    teacher, tokenizer = load_pair(str(folder), CPU)
+    draft = rollout.draft
+    passage = TeacherFormat(tokenizer, STYLES["rlt"]).passage(
+        draft.question, draft.solution, draft.explained.explanation_ids
+    )
+    with torch.no_grad():
+        logits_TV = teacher(torch.tensor([passage.input_ids])).logits[0]
+    logp_TV = (logits_TV / temperature).log_softmax(-1)
+    return [logp_TV[position - 1, passage.input_ids[position]].item() for position in passage.explanation]
+
+
+def test_noting_log_probs_changes_neither_what_is_sampled_nor_what_is_learnt(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noting, stock = Recorder(), Recorder()
+    only_rss = RewardConfig(temperature=0.7, kl_weight=0)  # a reward without the numbers in question, to the last bit
+    config = settings(tiny_model_folder, tmp_path / "noting").model_copy(update={"reward": only_rss})
+    run(tiny_model_folder, tiny_problems, config, observers=[noting])
+    monkeypatch.setattr(TeacherTrainer, "_generate_single_turn", GRPOTrainer._generate_single_turn)
+    config = config.model_copy(update={"out": str(tmp_path / "stock")})
+    trainer = run(tiny_model_folder, tiny_problems, config, observers=[stock])
+    assert trainer.state.log_history[0]["teacher/extra_forwards"] == 1
+    assert_bitwise_equal(tmp_path / "noting", tmp_path / "stock")
+    for step, rollouts in noting.steps.items():
+        for ours, theirs in zip(rollouts, stock.steps[step], strict=True):
+            assert ours.draft.explained == theirs.draft.explained
+            assert ours.score.rss == theirs.score.rss
+            assert ours.score.rkl == pytest.approx(theirs.score.rkl, abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"rows_per_device": 2, "steps_per_generation": 2, "log_steps": 2}])
+def test_every_phase_of_a_step_is_timed_and_its_parts_do_not_exceed_it(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    out = tmp_path / "run"
+    began = time.perf_counter()
+    run(tiny_model_folder, tiny_problems, settings(tiny_model_folder, out, **changes))
+    wall = time.perf_counter() - began
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == ([2, 4] if changes else [1, 2, 3, 4])
+    for row in rows:
+        spent = {name: row[f"seconds/{name}"] for name in get_args(Phase)}
+        parts = [spent[name] for name in ("generate", "policy_logps", "reference_logps", "score")]
+        assert spent.pop("score_ahead") == 0  # no server samples
+        assert (spent.pop("policy_logps") > 0) is bool(changes)  # TRL's pass where its ratios need it, else none
+        assert min(spent.values()) > 0
+        assert sum(parts) <= spent["rollout"]
+        assert spent["rollout"] + spent["loss"] <= spent["step"]
+        assert sum(parts) > 0.5 * spent["rollout"]  # nothing large is left unnamed
+    assert sum(row["seconds/step"] for row in rows) * (4 / len(rows)) <= wall
 
 
 @pytest.mark.parametrize("step", [2, 4, 6])
@@ -205,6 +258,11 @@ def test_each_epoch_has_its_own_order_and_the_same_one_again_when_resumed() -> N
         ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
         ("_tokenize_prompts", ["self", "prompts"]),
         ("_generate", ["self", "prompts"]),
+        (
+            "_generate_single_turn",
+            ["self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
+        ),
+        ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         ("_get_train_sampler", ["self", "dataset"]),
         ("_save_checkpoint", ["self", "model", "trial"]),
         ("_send_telemetry", ["self"]),

@@ -36,6 +36,6 @@ class ContextTooShort(TeacherError):
         room = context_tokens - max_tokens
         prompts = f", or leave longer prompts out with rollout.max_prompt_tokens {room}" if room > 0 else ""
         super().__init__(
-            f"rollout: the longest prompt has {prompt_tokens} tokens, and with rollout.max_tokens {max_tokens} that does "
-            f"not fit into the teacher's context of {context_tokens}; lower rollout.max_tokens{prompts}"
+            f"rollout: the longest prompt has {prompt_tokens} tokens, and with rollout.max_tokens {max_tokens} that "
+            f"does not fit into the teacher's context of {context_tokens}; lower rollout.max_tokens{prompts}"
         )

@@ -145,7 +145,7 @@ class RewardModel:
         ]
 
     def _kl(self, draft: Draft, teacher_E: Tensor, student_R: Tensor) -> Tensor:
-        """At the leading tokens that the teacher sampled and the student read: both have log-probabilities for those."""
+        """At the leading tokens that the teacher sampled and the student read: both have a number for those."""
         estimate = ESTIMATORS[self.config.kl_estimator]
         known_E = teacher_E[: draft.explained.sampled_tokens].float().cpu()
         if not self.same_tokens:

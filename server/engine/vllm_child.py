@@ -67,6 +67,7 @@ def arguments(model: str, settings: EngineSettings) -> list[str]:
     if device.type == "cpu":
         longest = settings.context_tokens or context_tokens(AutoConfig.from_pretrained(model)) or 0
         budget = str(max(longest, 16_384))
+        asked += ["--max-num-seqs", str(settings.engine_concurrency)]  # its own choice on a CPU is half of LLM's
         return [*asked, "--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", budget]
     return [*asked, "--gpu-memory-utilization", str(settings.gpu_memory_fraction)]
 

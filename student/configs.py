@@ -1,6 +1,6 @@
 """The settings of the student's verbs, and the verbs themselves. Loads no torch: `rlt --help` reads this file."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,7 @@ class RewardConfig(Config):
 
 
 class ScoringSettings(Config):
-    """How the student's log-probabilities are computed; none of it changes the numbers."""
+    """How the student's log-probabilities are computed, and where; none of it changes the numbers."""
 
     tokens_per_batch: int | None = Field(None, gt=0)
     """Tokens that go through the student at once, padding included; unset is 4,096 on a CPU, 16,384 on a GPU."""
@@ -68,7 +68,19 @@ class ScoringSettings(Config):
     pack: bool = True
     """Read many explanations in one row, and what they share of a problem once; off reads each in a row of its own."""
     max_tokens: int | None = Field(None, gt=0)
-    """Longest sequence the student reads; unset is the model's own limit."""
+    """Longest sequence the student reads; unset is the model's own limit, or the least of the servers'."""
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#]+/?$")], ...] = ()
+    """Addresses (http://host:port) of vLLM servers that hold the student; unset reads it in this process."""
+    model: str | None = None
+    """The student's name on those servers; unset is the name they give."""
+    in_flight: int = Field(16, gt=0)
+    """Passages that each of those servers is given at a time."""
+    retry_seconds: float = Field(600, gt=0)
+    """How long a passage waits for servers that do not answer before the run stops."""
+    self_test: bool = True
+    """Read fixed texts with the student here, on the CPU, and refuse a server that reads them otherwise."""
+    tolerance: float | None = Field(None, gt=0)
+    """Nats a token, on average, by which a server may differ there; unset is 0.001, and 0.05 for 16-bit weights."""
 
 
 class SamplingSettings(Config):

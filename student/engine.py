@@ -102,7 +102,7 @@ def token_limit(prompt_tokens: int, max_tokens: int, context: int | None) -> int
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase, config: GenerationConfig | None) -> list[int]:
-    """The tokens that end a text: the tokenizer's end of text and padding, and those of the model's generation config."""
+    """The tokens that end a text: the tokenizer's end of text and padding, and those of the generation config."""
     named = config.eos_token_id if config is not None else None
     extra = named if isinstance(named, list) else [named]
     return sorted({token for token in [tokenizer.eos_token_id, tokenizer.pad_token_id, *extra] if token is not None})

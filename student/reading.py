@@ -27,6 +27,16 @@ class Passage:
     cut_tokens: int = 0
     """Explanation tokens left out because the row would not have fitted."""
 
+    @property
+    def explanation_ids(self) -> list[int]:
+        """The explanation's tokens."""
+        return self.input_ids[self.explanation.start : self.explanation.stop]
+
+    @property
+    def solution_ids(self) -> list[int]:
+        """The solution's tokens."""
+        return self.input_ids[self.solution.start : self.solution.stop]
+
 
 def assemble(
     before: Sequence[int], explanation: Sequence[int], between: Sequence[int], solution: Sequence[int]

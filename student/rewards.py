@@ -49,7 +49,7 @@ def positive_kl(teacher_E: Tensor, student_E: Tensor) -> Tensor:
 
 
 ESTIMATORS: dict[KlEstimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": sampled_kl, "k3": positive_kl}
-"""Per-token KL from the sampled tokens' log-probabilities; `exact` is scoring.scorer.full_vocabulary_kl's."""
+"""Per-token KL from the sampled tokens' log-probabilities; `exact` is scoring.scorer.logps_and_exact_kl's."""
 
 
 def understanding(solution_logp_S: Tensor) -> tuple[float, float]:

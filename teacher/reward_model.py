@@ -20,7 +20,7 @@ from student.reading import Passage, StudentFormat
 from student.rewards import ESTIMATORS, score_explanation
 from student.scoring.alignment import Span, common_spans, kl_of_spans, plain_ids, same_tokens, token_ends
 from student.scoring.protocol import PassageLogps, PassageScorer
-from student.scoring.scorer import Scorer, full_vocabulary_kl
+from student.scoring.scorer import Scorer, logps_and_exact_kl
 from teacher.errors import NoExactKl
 from teacher.prompts import Explained, TeacherFormat
 
@@ -96,10 +96,12 @@ class RewardModel:
     def sightings(self, drafts: Sequence[Draft]) -> list[Sighting]:
         """What scores are made of, token by token, in the order given; raises ScoringError as `scores` does."""
         passages = [self._student_passage(draft) for draft in drafts]
+        if self.config.kl_estimator == "exact" and self.teacher is not None:
+            read = self._read_by_both(drafts, passages)
+            return [Sighting(passage, logps, None, kl_E) for passage, (logps, kl_E) in zip(passages, read, strict=True)]
         logps = self.student.logps(passages, self.config.temperature)
-        exact = self.config.kl_estimator == "exact"
-        teacher_logps: list[Tensor | None] = [None] * len(drafts) if exact else self.teacher_logps(drafts)
-        kls = self._exact_kl(drafts, passages) if exact else self._sampled_kl(drafts, teacher_logps, logps)
+        teacher_logps = self.teacher_logps(drafts)
+        kls = self._sampled_kl(drafts, teacher_logps, logps)
         return [Sighting(*parts) for parts in zip(passages, logps, teacher_logps, kls, strict=True)]
 
     def score(self, draft: Draft, seen: Sighting) -> Score:
@@ -160,12 +162,13 @@ class RewardModel:
             token_ends(self.student_format.tokenizer, self._student_ids(draft), text),
         )
 
-    def _exact_kl(self, drafts: Sequence[Draft], passages: Sequence[Passage]) -> Sequence[Tensor | None]:
-        if self.teacher is None:
-            return [None] * len(drafts)
+    def _read_by_both(
+        self, drafts: Sequence[Draft], passages: Sequence[Passage]
+    ) -> Sequence[tuple[PassageLogps, Tensor]]:
         assert isinstance(self.student, Scorer), "no other student is taken for the exact KL"
+        assert self.teacher is not None
         theirs = [self._teacher_passage(draft) for draft in drafts]
-        return full_vocabulary_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
+        return logps_and_exact_kl(self.teacher, theirs, self.student, passages, self.config.temperature)
 
     def _student_ids(self, draft: Draft) -> list[int]:
         """The explanation as the student reads it: as it was sampled, or its text where that would be other words."""

@@ -31,7 +31,7 @@ class CausalHead:
         text_config = model.config.get_text_config()
         self._weight_VH: Tensor = projection.weight
         self._bias_V: Tensor | None = getattr(projection, "bias", None)
-        self._rows = rows_at_once
+        self.rows_at_once = rows_at_once
         self._soft_cap: float | None = getattr(text_config, "final_logit_softcapping", None)
         self._scale = float(getattr(text_config, "logit_scale", None) or 1.0)
         self._scale /= float(getattr(text_config, "logits_scaling", None) or 1.0)
@@ -48,25 +48,22 @@ class CausalHead:
 
     def chosen_logps(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
         """log p of each position's target, fp32, shape (N,)."""
+        rows = self.rows_at_once
         pieces = [
-            self._target_logits(states, targets, temperature) - self._log_sum_exp(states, temperature)
-            for states, targets in zip(hidden_NH.split(self._rows), targets_N.split(self._rows), strict=True)
+            self.target_logits(states, targets, temperature) - self.log_sum_exp(states, temperature)
+            for states, targets in zip(hidden_NH.split(rows), targets_N.split(rows), strict=True)
         ]
         return torch.cat(pieces) if pieces else hidden_NH.new_zeros(0, dtype=torch.float32)
 
-    def tiles(self, vocabulary: int | None = None) -> Iterator[slice]:
-        """The columns of the first `vocabulary` tokens (all), some at a time."""
-        stop = self.vocabulary if vocabulary is None else vocabulary
-        for start in range(0, stop, TILE_COLUMNS):
-            yield slice(start, min(start + TILE_COLUMNS, stop))
-
-    def _log_sum_exp(self, hidden_NH: Tensor, temperature: float) -> Tensor:
+    def log_sum_exp(self, hidden_NH: Tensor, temperature: float, start: int = 0) -> Tensor:
+        """logsumexp of z / temperature over the columns from `start` on, fp32, shape (N,); -inf of none."""
         total_N = hidden_NH.new_full((len(hidden_NH),), -torch.inf, dtype=torch.float32)
-        for columns in self.tiles():
+        for columns in tiles(start, self.vocabulary):
             total_N = torch.logaddexp(total_N, _log_sum_exp(self.logits(hidden_NH, columns, temperature)))
         return total_N
 
-    def _target_logits(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
+    def target_logits(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
+        """z / temperature of each position's target, fp32, shape (N,)."""
         products_N = (hidden_NH.float() * self._weight_VH[targets_N].float()).sum(-1)
         if self._bias_V is not None:
             products_N += self._bias_V[targets_N].float()
@@ -79,29 +76,40 @@ class CausalHead:
         return products.mul_(self._scale / self._soft_cap).tanh_().mul_(self._soft_cap / temperature)
 
 
-def kl_of_states(
-    teacher: CausalHead, teacher_NH: Tensor, student: CausalHead, student_NH: Tensor, temperature: float
-) -> Tensor:
-    """Exact KL( teacher || student ) of the two next-token distributions at each position, nats, fp32, shape (N,).
+def kl_and_logps(
+    teacher: CausalHead,
+    teacher_NH: Tensor,
+    student: CausalHead,
+    student_NH: Tensor,
+    targets_N: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """At each position the exact KL( teacher || student ) of the next-token distributions, and the student's log p of
+    its target, which the same tiles give; nats, fp32, both of shape (N,).
 
     With p the teacher's and q the student's logits, both divided by the temperature, summed tile by tile:
-    KL = E_p[p - q] - logsumexp(p) + logsumexp(q). Where the vocabularies are padded to different sizes, the columns
-    that both have are compared.
+    KL = E_p[p - q] - logsumexp(p) + logsumexp(q). Where the vocabularies are padded to different sizes, the KL is over
+    the columns that both have.
     """
-    shared = min(teacher.vocabulary, student.vocabulary)
-    pieces = [
-        _kl_of_rows(teacher, theirs, student, ours.to(theirs.device), temperature, shared)
-        for theirs, ours in zip(teacher_NH.split(student._rows), student_NH.split(student._rows), strict=True)
-    ]
-    return torch.cat(pieces) if pieces else teacher_NH.new_zeros(0, dtype=torch.float32)
+    kls, logps = [teacher_NH.new_zeros(0, dtype=torch.float32)], [student_NH.new_zeros(0, dtype=torch.float32)]
+    rows = student.rows_at_once
+    for theirs, ours, targets in zip(
+        teacher_NH.split(rows), student_NH.split(rows), targets_N.split(rows), strict=True
+    ):
+        kl_N, lse_N = _kl_of_rows(teacher, theirs, student, ours.to(theirs.device), temperature)
+        kls.append(kl_N)
+        logps.append(student.target_logits(ours, targets, temperature) - lse_N.to(ours.device))
+    return torch.cat(kls), torch.cat(logps)
 
 
 def _kl_of_rows(
-    teacher: CausalHead, teacher_NH: Tensor, student: CausalHead, student_NH: Tensor, temperature: float, shared: int
-) -> Tensor:
+    teacher: CausalHead, teacher_NH: Tensor, student: CausalHead, student_NH: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The KL of some rows, and the log-sum-exp of the student's logits, over all its columns."""
+    shared = min(teacher.vocabulary, student.vocabulary)
     lse_p = teacher_NH.new_full((len(teacher_NH),), -torch.inf, dtype=torch.float32)
     lse_q, gap = lse_p.clone(), torch.zeros_like(lse_p)
-    for columns in teacher.tiles(shared):
+    for columns in tiles(0, shared):
         p_NC = teacher.logits(teacher_NH, columns, temperature)
         q_NC = student.logits(student_NH, columns, temperature)
         tile_p, tile_q = _log_sum_exp(p_NC), _log_sum_exp(q_NC)
@@ -109,7 +117,17 @@ def _kl_of_rows(
         tile_gap = torch.linalg.vecdot((p_NC - tile_p.unsqueeze(-1)).exp_(), p_NC.sub_(q_NC))
         gap = gap * (lse_p - total_p).exp() + tile_gap * (tile_p - total_p).exp()
         lse_p, lse_q = total_p, torch.logaddexp(lse_q, tile_q)
-    return gap - lse_p + lse_q
+    return gap - lse_p + lse_q, torch.logaddexp(lse_q, student.log_sum_exp(student_NH, temperature, shared))
+
+
+def tiles(start: int, stop: int) -> Iterator[slice]:
+    """The columns from `start` to `stop`, some at a time.
+
+    >>> list(tiles(0, 3000))
+    [slice(0, 2048, None), slice(2048, 3000, None)]
+    """
+    for first in range(start, stop, TILE_COLUMNS):
+        yield slice(first, min(first + TILE_COLUMNS, stop))
 
 
 def _log_sum_exp(z_NC: Tensor) -> Tensor:

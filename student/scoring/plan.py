@@ -83,15 +83,6 @@ def predictors(passage: Passage) -> list[int]:
     return [place - 1 for place in (*passage.explanation, *passage.solution)]
 
 
-def targets(passage: Passage) -> list[int]:
-    """The tokens that are scored: explanation, then solution."""
-    ids = passage.input_ids
-    return [
-        *ids[passage.explanation.start : passage.explanation.stop],
-        *ids[passage.solution.start : passage.solution.stop],
-    ]
-
-
 def packs(passages: Sequence[Passage], budget: int) -> list[Pack]:
     """All passages, each in one pack of at most `budget` tokens; one that is longer has a pack to itself.
 

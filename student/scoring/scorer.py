@@ -4,7 +4,7 @@ The model's layers are bodies.py's, its head is heads.py's; here the two are put
 model's own logits. Left out: models elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from student.configs import ScoringSettings
 from student.errors import ModelError
 from student.reading import Passage
 from student.scoring.bodies import Body
-from student.scoring.heads import CausalHead, kl_of_states
-from student.scoring.plan import targets
+from student.scoring.heads import CausalHead, kl_and_logps
 from student.scoring.protocol import PassageLogps as PassageLogps
 
 TOKENS_PER_BATCH = {"cpu": 4096}
@@ -53,10 +52,13 @@ class Scorer:
         self, batch: Mapping[int, Tensor], passages: Sequence[Passage], temperature: float
     ) -> dict[int, Tensor]:
         """All positions of a batch through the head together."""
-        chosen = [token for number in batch for token in targets(passages[number])]
-        targets_N = torch.tensor(chosen, dtype=torch.long, device=self.model.device)
-        logps_N = self.head.chosen_logps(torch.cat(list(batch.values())), targets_N, temperature).cpu()
+        spans = (span for number in batch for span in (passages[number].explanation_ids, passages[number].solution_ids))
+        logps_N = self.head.chosen_logps(torch.cat(list(batch.values())), self.tensor(spans), temperature).cpu()
         return dict(zip(batch, logps_N.split([len(states) for states in batch.values()]), strict=True))
+
+    def tensor(self, spans: Iterable[Sequence[int]]) -> Tensor:
+        """The token ids of all spans, one after another, where the model is."""
+        return torch.tensor([token for ids in spans for token in ids], dtype=torch.long, device=self.model.device)
 
     @torch.no_grad()
     def _verify_head(self) -> None:
@@ -73,25 +75,38 @@ class Scorer:
 
 
 @torch.no_grad()
-def full_vocabulary_kl(
+def logps_and_exact_kl(
     teacher: Scorer,
     teacher_passages: Sequence[Passage],
     student: Scorer,
     student_passages: Sequence[Passage],
     temperature: float,
-) -> list[Tensor]:
-    """Exact KL( pi_T || pi_S ) at each explanation token, nats, shape (E,) a passage, summed over the vocabulary.
+) -> list[tuple[PassageLogps, Tensor]]:
+    """What `student.logps` returns, and the exact KL( pi_T || pi_S ) at each explanation token, nats, shape (E,).
 
-    Costs a teacher forward and both heads. Where the two vocabularies are padded to different sizes, the columns that
-    both have are compared.
+    Summed over the vocabulary, at the cost of a teacher forward and the teacher's head. Where the two vocabularies are
+    padded to different sizes, the columns that both have are compared.
     """
-    results: dict[int, Tensor] = {}
+    results: dict[int, tuple[PassageLogps, Tensor]] = {}
     for batch in student.body.states(student_passages):
-        lengths = [len(student_passages[number].explanation) for number in batch]
+        read = [student_passages[number] for number in batch]
+        lengths = [len(passage.explanation) for passage in read]
+        explanations_NH = torch.cat([states[:length] for states, length in zip(batch.values(), lengths, strict=True)])
+        solutions_NH = torch.cat([states[length:] for states, length in zip(batch.values(), lengths, strict=True)])
         theirs_NH = torch.cat(_explanation_states(teacher, [teacher_passages[number] for number in batch]))
-        ours_NH = torch.cat([states[:length] for states, length in zip(batch.values(), lengths, strict=True)])
-        kl_N = kl_of_states(teacher.head, theirs_NH, student.head, ours_NH, temperature).cpu()
-        results.update(zip(batch, kl_N.split(lengths), strict=True))
+        explanation_targets_N = student.tensor(passage.explanation_ids for passage in read)
+        solution_targets_N = student.tensor(passage.solution_ids for passage in read)
+        kl_N, explanation_N = kl_and_logps(
+            teacher.head, theirs_NH, student.head, explanations_NH, explanation_targets_N, temperature
+        )
+        solution_N = student.head.chosen_logps(solutions_NH, solution_targets_N, temperature)
+        logps = zip(
+            explanation_N.cpu().split(lengths),
+            solution_N.cpu().split([len(passage.solution) for passage in read]),
+            strict=True,
+        )
+        for number, spans, kl_E in zip(batch, logps, kl_N.cpu().split(lengths), strict=True):
+            results[number] = PassageLogps(*spans), kl_E
     return [results[number] for number in range(len(student_passages))]
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from transformers import (
 from student.configs import ScoringSettings
 from student.errors import ModelError
 from student.reading import Passage, assemble
-from student.scoring.scorer import Scorer, full_vocabulary_kl
+from student.scoring.scorer import Scorer, logps_and_exact_kl
 
 SIZES = {
     "vocab_size": 61,
@@ -143,8 +144,8 @@ def test_exact_kl_equals_a_float64_oracle_and_sampled_kl_is_unbiased_for_it() ->
     teacher, student = tiny(ARCHITECTURES["qwen2, tied head"], 1), tiny(ARCHITECTURES["qwen2, tied head"], 2)
     settings = ScoringSettings(tokens_per_batch=120, head_rows=5)
     ours, theirs = passages(8, seed=4), passages(8, seed=4, before=9)
-    exact = full_vocabulary_kl(Scorer(teacher, settings), theirs, Scorer(student, settings), ours, 0.7)
-    for kl_E, mine, their in zip(exact, ours, theirs, strict=True):
+    exact = logps_and_exact_kl(Scorer(teacher, settings), theirs, Scorer(student, settings), ours, 0.7)
+    for (_, kl_E), mine, their in zip(exact, ours, theirs, strict=True):
         student_EV = student.double()(torch.tensor([mine.input_ids])).logits[0][[i - 1 for i in mine.explanation]] / 0.7
         teacher_EV = (
             teacher.double()(torch.tensor([their.input_ids])).logits[0][[i - 1 for i in their.explanation]] / 0.7
@@ -155,6 +156,23 @@ def test_exact_kl_equals_a_float64_oracle_and_sampled_kl_is_unbiased_for_it() ->
         student.float(), teacher.float()
         torch.testing.assert_close(kl_E.double(), expected_E, atol=1e-5, rtol=5e-6)
         assert (kl_E > -1e-6).all()
+
+
+@pytest.mark.parametrize("teacher_vocabulary", [61, 50, 70])
+def test_the_log_probs_beside_an_exact_kl_are_those_without_it(teacher_vocabulary: int) -> None:
+    settings = ScoringSettings(tokens_per_batch=120, head_rows=5)
+    student = Scorer(tiny(ARCHITECTURES["qwen3"], 2), settings)
+    teacher = Scorer(tiny(Qwen3Config(**SIZES | {"vocab_size": teacher_vocabulary}, head_dim=8), 1), settings)
+    ours = groups(2, 4, seed=6)
+    theirs = [
+        Passage([5, *passage.explanation_ids], range(1, 1 + len(passage.explanation)), range(0)) for passage in ours
+    ]
+    theirs = [replace(passage, input_ids=[token % 50 for token in passage.input_ids]) for passage in theirs]
+    both = logps_and_exact_kl(teacher, theirs, student, ours, 0.7)
+    for (beside, kl_E), alone in zip(both, student.logps(ours, 0.7), strict=True):
+        assert len(kl_E) == len(alone.explanation_E)
+        torch.testing.assert_close(beside.explanation_E, alone.explanation_E, atol=1e-5, rtol=5e-6)
+        torch.testing.assert_close(beside.solution_S, alone.solution_S, atol=1e-5, rtol=5e-6)
 
 
 def test_an_architecture_whose_head_we_misread_is_refused() -> None:

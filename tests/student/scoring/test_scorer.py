@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -164,10 +163,7 @@ def test_the_log_probs_beside_an_exact_kl_are_those_without_it(teacher_vocabular
     student = Scorer(tiny(ARCHITECTURES["qwen3"], 2), settings)
     teacher = Scorer(tiny(Qwen3Config(**SIZES | {"vocab_size": teacher_vocabulary}, head_dim=8), 1), settings)
     ours = groups(2, 4, seed=6)
-    theirs = [
-        Passage([5, *passage.explanation_ids], range(1, 1 + len(passage.explanation)), range(0)) for passage in ours
-    ]
-    theirs = [replace(passage, input_ids=[token % 50 for token in passage.input_ids]) for passage in theirs]
+    theirs = [assemble([5], [token % 50 for token in passage.explanation_ids], [], []) for passage in ours]
     both = logps_and_exact_kl(teacher, theirs, student, ours, 0.7)
     for (beside, kl_E), alone in zip(both, student.logps(ours, 0.7), strict=True):
         assert len(kl_E) == len(alone.explanation_E)

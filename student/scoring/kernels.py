@@ -75,6 +75,8 @@ class Fallback(Generic[P, R]):
 @torch.no_grad()
 def chosen_logps(hidden_NH: Tensor, targets_N: Tensor, projection: Projection, temperature: float) -> Tensor:
     """log p of each position's target, logits divided by `temperature`, fp32, shape (N,)."""
+    if not len(hidden_NH):  # nothing to launch a kernel for
+        return hidden_NH.new_zeros(0, dtype=torch.float32)
     pieces = [
         _chosen_logps(projection.precise(states), targets, projection, temperature)
         for states, targets in zip(hidden_NH.split(TILE_ROWS), targets_N.split(TILE_ROWS), strict=True)

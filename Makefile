@@ -27,8 +27,8 @@ serve: setup  ## serve the demo's teacher over REST, after making it once (ARGS=
 	@test -f demo/seed-0/models/rlt_teacher/config.json || .venv/bin/rlt demo
 	@.venv/bin/rlt serve $(ARGS)
 
-bench: setup  ## measure the service against bare vLLM; ratios in benchmarks/results (ARGS="--rounds 5")
-	@.venv/bin/rlt bench serve $(ARGS)
+bench: setup  ## measure the scorer against the reference algorithm, into benchmarks/results (ARGS="serve": the service)
+	@.venv/bin/rlt bench $(or $(ARGS),score)
 
 test: setup  ## run every test (ARGS="-k reward")
 	@$(VENV) pytest $(ARGS)

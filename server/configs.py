@@ -34,7 +34,7 @@ class EngineSettings(ModelSettings):
     """vllm (started and ended by the service), transformers, none (scores only), or auto = vllm where it installs."""
     engine_urls: list[str] = Field(default_factory=list)
     """Addresses of running vLLM servers of this teacher; the request goes to the one with the least in flight."""
-    engine_concurrency: int = Field(128, gt=0)
+    engine_concurrency: int = Field(256, gt=0)
     """Requests that one vLLM server is given at a time; the rest wait here."""
     engine_wait_seconds: float = Field(600, gt=0)
     """How long a dataset's work waits for an engine that does not answer before it counts as failed."""
@@ -72,7 +72,7 @@ class JobSettings(Config):
     """Folder for the embedded database, files and shards, unless RLT_DATABASE_URL and RLT_STORAGE_URL say otherwise."""
     name: str | None = None
     """This process among the workers, the same after a restart; unset is made of the host's name."""
-    units: int = Field(4, ge=0)
+    units: int = Field(8, ge=0)
     """Units of work at a time in this process; 0 leaves all work to `rlt worker` processes."""
     unit_problems: int = Field(32, gt=0, le=1024)
     """Problems in a unit, which is written as one shard and repeated as a whole where a worker dies."""
@@ -173,24 +173,34 @@ class KeysConfig(Config):
 
 
 class BenchConfig(ModelSettings):
-    """Measures what the service costs over bare vLLM: ratios in one run, as a table and a plot."""
+    """Measures the scorer against the reference algorithm, or the service against bare vLLM, as ratios in one run."""
 
-    what: CliPositionalArg[Literal["serve"]] = "serve"
-    """serve = throughput of explanations and of a dataset job."""
-    teacher: str | None = None
-    """The model to serve; unset makes a small one from scratch."""
+    what: CliPositionalArg[Literal["score", "serve"]] = "score"
+    """score = what a reward costs in CPU seconds and memory; serve = throughput of explanations and a dataset job."""
     out: str = "benchmarks/results"
     """Folder for the table and the plot."""
-    requests: int = Field(256, gt=0)
-    """Explanations in a round, `concurrency` at a time."""
-    concurrency: int = Field(64, gt=0)
-    """Requests in flight."""
-    max_tokens: int = Field(128, gt=0)
-    """Tokens of each explanation."""
-    rows: int = Field(2000, gt=0)
-    """Rows of the dataset job."""
     rounds: int = Field(3, gt=0)
-    """Rounds, ours and bare in turn; medians are compared."""
+    """Rounds, ours and theirs in turn; medians are compared."""
+    quick: bool = False
+    """For score: 64 explanations alone, without other numbers and lengths; with one round, a few minutes."""
+    teacher: str | None = None
+    """For serve: the model to serve; unset makes a small one from scratch."""
+    requests: int = Field(256, gt=0)
+    """For serve: explanations in a round, `concurrency` at a time."""
+    concurrency: int = Field(64, gt=0)
+    """For serve: requests in flight."""
+    max_tokens: int = Field(128, gt=0)
+    """For serve: tokens of each explanation."""
+    rows: int = Field(2000, gt=0)
+    """For serve: rows of the dataset job."""
+
+    @model_validator(mode="after")
+    def _what_is_measured_takes_these(self) -> Self:
+        if self.what == "serve" and self.quick:
+            raise ValueError("quick: is for `rlt bench score`; for serve lower --rounds, --requests and --rows")
+        if self.what == "score" and (self.device not in ("auto", "cpu") or self.dtype not in ("auto", "float32")):
+            raise ValueError("device and dtype: `rlt bench score` measures float32 on the CPU; leave them out")
+        return self
 
 
 VERBS: list[Verb] = [
@@ -203,5 +213,5 @@ VERBS: list[Verb] = [
         "server.worker:main",
     ),
     Verb(13, "keys", "create, list and revoke API keys", KeysConfig, "server.state.keys:main"),
-    Verb(14, "bench", "measure the service against bare vLLM", BenchConfig, "server.bench:main"),
+    Verb(14, "bench", "measure the scorer, or the service", BenchConfig, "server.benches:main"),
 ]

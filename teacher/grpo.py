@@ -78,9 +78,10 @@ class StudentReward:
             log_metric(name, value)
         return [rollout.score.reward for rollout in rollouts]
 
-    def read_ahead(self, question: str, solution: str, group: Sequence[Sequence[int]]) -> None:
-        """Has the student read explanations of a problem before their reward is asked for; a ReadAhead remembers it."""
-        self.model.sightings([Draft(question, solution, self.model.teacher_format.cut(ids)) for ids in group])
+    def read_ahead(self, sampled: Sequence[tuple[str, str, Sequence[int]]]) -> None:
+        """Has the student read questions, solutions and completions before their reward is asked for (ReadAhead)."""
+        cut = self.model.teacher_format.cut
+        self.model.sightings([Draft(question, solution, cut(ids)) for question, solution, ids in sampled])
 
     def _metrics(self, step: int, rollouts: Sequence[Rollout]) -> dict[str, float]:
         explained = [rollout.draft.explained for rollout in rollouts]
@@ -154,13 +155,16 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         student = self._student_ahead = ReadAhead(reward.model.student)
         reward.model.student = student
 
-        def read(prompt_ids: list[int], group: Group) -> None:
-            row = self._rows_by_prompt.get(tuple(prompt_ids))
-            if row is not None:  # None: it is of another training process, and TRL asks for all of them here
-                with self._stopwatch.phase("score_ahead"):
-                    reward.read_ahead(row["question"], row["solution"], group)
+        def read(groups: list[Group]) -> None:
+            with self._stopwatch.phase("score_ahead"):
+                reward.read_ahead([each for prompt_ids, group in groups for each in self._asked_for(prompt_ids, group)])
 
         generate_by_group(self.vllm_generation.vllm_client, read)
+
+    def _asked_for(self, prompt_ids: list[int], group: list[list[int]]) -> list[tuple[str, str, list[int]]]:
+        """A group with its problem; nothing where it is another process's, since the first one samples for all."""
+        row = self._rows_by_prompt.get(tuple(prompt_ids))
+        return [] if row is None else [(row["question"], row["solution"], ids) for ids in group]
 
     def _send_telemetry(self) -> None:
         """Nobody is told that this trainer was made."""

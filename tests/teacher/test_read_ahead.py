@@ -19,7 +19,7 @@ from student.scoring.protocol import PassageLogps
 from student.scoring.scorer import Scorer
 from teacher.configs import RolloutSettings
 from teacher.grpo import Rollout, TeacherTrainer
-from teacher.read_ahead import ReadAhead, generate_by_group
+from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.sampled_logps import sampled_logps
 from tests.teacher.rl import CPU, run, settings
 
@@ -82,25 +82,30 @@ PROMPTS = [[1], [2, 2], [3, 3, 3]]
 
 
 def test_groups_are_shown_as_they_come_and_joined_in_the_order_asked_for() -> None:
-    shown: list[list[int]] = []
+    shown: list[Group] = []
     last_was_shown = threading.Event()
 
     def before(prompts: Sequence[list[int]]) -> None:
         if prompts != [PROMPTS[-1]]:  # the others are held back until the last group has been read
             assert last_was_shown.wait(PATIENCE_SECONDS)
 
-    def arrived(prompt: list[int], group: Sequence[list[int]]) -> None:
+    def arrived(groups: list[Group]) -> None:
         assert threading.current_thread() is threading.main_thread()
-        assert group == [[*prompt, 0], [*prompt, 1]]
-        shown.append(prompt)
+        shown.extend(groups)
         last_was_shown.set()
 
     client = EchoingClient(before)
     generate_by_group(client, arrived)
     answer = client.generate(prompts=PROMPTS, features=None, n=2, temperature=0.7)
     assert answer == EchoingClient(lambda prompts: None).generate(prompts=PROMPTS, n=2)
-    assert shown[0] == PROMPTS[-1]
-    assert sorted(shown) == PROMPTS
+    assert shown[0] == ([3, 3, 3], [[3, 3, 3, 0], [3, 3, 3, 1]])
+    assert len(shown) < 3  # whoever came last is left to the reward
+
+
+def test_one_prompt_alone_is_left_to_the_reward() -> None:
+    client = EchoingClient(lambda prompts: None)
+    generate_by_group(client, lambda groups: pytest.fail("nothing was sampled meanwhile"))
+    assert client.generate(prompts=[[1]], n=2)["completion_ids"] == [[1, 0], [1, 1]]
 
 
 def test_a_request_that_fails_is_not_swallowed() -> None:
@@ -109,7 +114,7 @@ def test_a_request_that_fails_is_not_swallowed() -> None:
             raise ConnectionError("the server is gone")
 
     client = EchoingClient(before)
-    generate_by_group(client, lambda prompt, group: None)
+    generate_by_group(client, lambda groups: None)
     with pytest.raises(ConnectionError, match="the server is gone"):
         client.generate(prompts=PROMPTS, n=2)
 

@@ -80,7 +80,7 @@ class ScoringSettings(Config):
     self_test: bool = True
     """Read fixed texts with the student here, on the CPU, and refuse a server that reads them otherwise."""
     tolerance: float | None = Field(None, gt=0)
-    """Nats a token, on average, by which a server may differ there; unset is 0.001, and 0.05 for 16-bit weights."""
+    """Nats a token, on average, by which a server may differ there; unset is 0.001, or 0.05 for 16-bit weights."""
 
 
 class SamplingSettings(Config):

@@ -1,10 +1,11 @@
 """A frozen student on vLLM servers elsewhere, asked for the log-probabilities of its prompt: ids in, numbers out.
 
-    passages -> a queue -> `in_flight` workers a server -> POST /v1/completions -> per-token log-probabilities
+    passages -> a queue -> `in_flight` workers a server -> vllm_server.py -> per-token log-probabilities
 
 A server takes the next passage as soon as it is done with one, so that each carries as much as it can. One that does
 not answer is left alone for a while and its passages go to the others; before it counts again, and after every silence
-in which it could have been started anew, it is asked for its model and tested again (self_test.py).
+in which it could have been started anew, it is asked for its model and tested again (self_test.py). What is held at a
+time is the answers in flight, each cut down to its numbers as it comes.
 
 vLLM ignores the temperature for a prompt, so the servers hold a student whose temperature is in its weights
 (temperature.py) and this scorer answers for that one alone. Left out: the exact KL, which needs all the logits, and
@@ -12,74 +13,30 @@ starting servers.
 """
 
 import asyncio
-import json
-import math
 import os
 import ssl
 import sys
 import threading
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-import torch
 
 from student.configs import ScoringSettings
-from student.errors import ModelError, ScoringError
+from student.errors import ModelError
 from student.reading import Passage
 from student.scoring.protocol import PassageLogps
 from student.scoring.self_test import SelfTest
+from student.scoring.vllm_server import KEY_VARIABLE, StudentServer, Unwell, check_length
 
-KEY_VARIABLE = "RLT_SCORING_KEY"
-"""The servers' API key, where they have one."""
 ANSWER_SECONDS = 600.0
 """How long an answer may take; a long passage waits in vLLM behind the others in flight."""
-SAME_SECONDS = 10.0
-"""vLLM takes longer than that to start: one that answered since then is still the same."""
-LONGEST_PAUSE_SECONDS = 30.0
 ATTEMPTS = 5
 """A passage fails for good after so many of them, each on a server that was well just before, and retry_seconds."""
 _KEEP_ALIVE_SECONDS = 4.0  # vLLM closes an idle connection after 5
-_LEAST_LOGP = -9999.0  # what vLLM writes for minus infinity, which JSON lacks
 T = TypeVar("T")
-
-
-class _Unwell(Exception):
-    """The server may answer when it is asked again."""
-
-
-@dataclass(eq=False)
-class _Server:
-    url: str
-    slots: asyncio.Semaphore
-    model: str = ""
-    max_tokens: int | None = None
-    well: bool = False
-    heard: float = -math.inf
-    """When it last answered, by the monotonic clock."""
-    gap: float = math.nan
-    """By how much it differed in the last test, nats a token."""
-    pauses: int = 0
-    """How often it was left alone since it last answered for a passage."""
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def known(self) -> bool:
-        return self.well and time.monotonic() - self.heard < SAME_SECONDS
-
-    @property
-    def pause_seconds(self) -> float:
-        return min(LONGEST_PAUSE_SECONDS, 0.25 * 2**self.pauses) if self.pauses else 0.0
-
-    def answered(self) -> None:
-        self.well, self.heard = True, time.monotonic()
-
-    def failed(self, reason: str) -> None:
-        if self.well:
-            print(f"scoring: vLLM at {self.url} does not answer ({reason}); it is asked again", file=sys.stderr)
-            self.well, self.pauses = False, self.pauses + 1
 
 
 @dataclass
@@ -103,9 +60,9 @@ class VllmScorer:
         self.temperature = temperature
         self.max_tokens = settings.max_tokens
         """Longest passage; what `meet` finds, where the settings leave it open."""
-        self._servers = [_Server(url.rstrip("/"), asyncio.Semaphore(settings.in_flight)) for url in settings.urls]
-        self._test: SelfTest | None = None
         self._client = _client(os.environ.get(KEY_VARIABLE))
+        self._servers = [StudentServer(url, settings, self._client) for url in settings.urls]
+        self._test: SelfTest | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="scoring", daemon=True).start()
 
@@ -138,7 +95,7 @@ class VllmScorer:
                 "asked of them; their weights hold one temperature"
             )
         for passage in passages:
-            self._check_length(passage)
+            check_length(passage, self.max_tokens)
         return self._run(self._read(passages))
 
     def close(self) -> None:
@@ -155,43 +112,15 @@ class VllmScorer:
             future.cancel()
             raise
 
-    def _check_length(self, passage: Passage) -> None:
-        tokens = len(passage.input_ids)
-        if self.max_tokens is not None and tokens > self.max_tokens:
-            raise ScoringError(
-                f"a passage takes {tokens} tokens, and the student on its servers reads at most {self.max_tokens}; "
-                "start them with a larger --max-model-len or leave the row out"
-            )
-
     async def _look_at_all(self) -> None:
-        found = await asyncio.gather(*(self._look(server) for server in self._servers), return_exceptions=True)
+        found = await asyncio.gather(*(server.look(self._test) for server in self._servers), return_exceptions=True)
         for server, error in zip(self._servers, found, strict=True):
-            if isinstance(error, _Unwell):
+            if isinstance(error, Unwell):
                 raise ModelError(
                     f"scoring.urls: vLLM at {server.url} does not answer ({error}); start it or mend the address"
                 ) from error
             if error is not None:
                 raise error
-
-    async def _look(self, server: _Server) -> None:
-        """Whether the server holds the student; raises _Unwell or ModelError."""
-        served = _models(await self._ask(server, "GET", "/v1/models"), server.url)
-        wanted = self.settings.model or next(iter(served))
-        if wanted not in served:
-            raise ModelError(
-                f"scoring.model: vLLM at {server.url} has no model {wanted!r}; it serves {', '.join(map(repr, served))}"
-            )
-        server.model, server.max_tokens = wanted, served[wanted]
-        if self.settings.max_tokens and server.max_tokens and self.settings.max_tokens > server.max_tokens:
-            raise ModelError(
-                f"scoring.max_tokens: {self.settings.max_tokens}, but vLLM at {server.url} reads at most "
-                f"{server.max_tokens}; start it with --max-model-len {self.settings.max_tokens + 1} or ask for less"
-            )
-        if self._test is not None:
-            server.gap = self._test.judge(
-                [await self._score(server, passage) for passage in self._test.passages], server.url
-            )
-        server.answered()
 
     async def _read(self, passages: Sequence[Passage]) -> list[PassageLogps]:
         """All passages; the first error of a worker ends the others."""
@@ -218,7 +147,7 @@ class VllmScorer:
 
     async def _work(
         self,
-        server: _Server,
+        server: StudentServer,
         passages: Sequence[Passage],
         queue: asyncio.Queue[_Owed],
         results: dict[int, PassageLogps],
@@ -229,17 +158,20 @@ class VllmScorer:
             await self._until_known(server, began)
             owed = await queue.get()
             try:
-                async with server.slots:
-                    results[owed.number] = await self._score(server, passages[owed.number])
-                server.answered()
-                server.pauses = 0
-            except _Unwell as error:
+                if server.known:  # as it may not be after a long wait
+                    async with server.slots:
+                        results[owed.number] = await server.score(passages[owed.number])
+                    server.answered()
+                    server.pauses = 0
+                else:
+                    queue.put_nowait(owed)
+            except Unwell as error:
                 server.failed(str(error))
                 self._failed_again(owed, server, error)
                 queue.put_nowait(owed)
             queue.task_done()
 
-    def _failed_again(self, owed: _Owed, server: _Server, error: _Unwell) -> None:
+    def _failed_again(self, owed: _Owed, server: StudentServer, error: Unwell) -> None:
         now = time.monotonic()
         owed.first_failed = owed.first_failed or now
         owed.attempts += 1
@@ -249,65 +181,25 @@ class VllmScorer:
                 " see its log"
             ) from error
 
-    async def _until_known(self, server: _Server, began: float) -> None:
+    async def _until_known(self, server: StudentServer, began: float) -> None:
         """Returns when the server is well and holds the student; raises ModelError where every server is gone."""
         async with server.looking:
             while not server.known:
                 await asyncio.sleep(server.pause_seconds)
                 try:
-                    await self._look(server)
-                except _Unwell as error:
+                    await server.look(self._test)
+                except Unwell as error:
                     server.failed(str(error))
                     server.pauses += 1
                     self._check_patience(server, error, began)
 
-    def _check_patience(self, server: _Server, error: _Unwell, began: float) -> None:
+    def _check_patience(self, server: StudentServer, error: Unwell, began: float) -> None:
         last = max(began, *(each.heard for each in self._servers))
         if time.monotonic() - last > self.settings.retry_seconds:
             raise ModelError(
                 f"scoring.urls: no vLLM server has answered for {self.settings.retry_seconds:g} s, last asked was "
                 f"{server.url} ({error}); start it and run this again, or raise scoring.retry_seconds"
             ) from error
-
-    async def _score(self, server: _Server, passage: Passage) -> PassageLogps:
-        """One passage on one server; raises _Unwell, ModelError or ScoringError."""
-        self._check_length(passage)
-        body = {
-            "model": server.model,
-            "prompt": passage.input_ids,
-            "max_tokens": 0,
-            "echo": True,
-            "return_token_ids": True,  # without this vLLM would write the prompt's text
-            "prompt_logprobs": 0,
-            "temperature": 1.0,
-        }
-        answer = await self._ask(server, "POST", "/v1/completions", body)
-        try:
-            return _numbers(answer["choices"][0]["prompt_logprobs"], passage)
-        except (LookupError, TypeError) as error:
-            raise ModelError(
-                f"scoring.urls: {server.url} answers without the log-probability of every prompt token; "
-                "it must be a vLLM server, 0.24 or newer"
-            ) from error
-
-    async def _ask(self, server: _Server, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer's JSON; raises _Unwell where asking again may help, else ModelError."""
-        try:
-            response = await self._client.request(method, server.url + path, json=body)
-        except httpx.TransportError as error:
-            raise _Unwell(str(error) or type(error).__name__) from error
-        if response.status_code >= 500 or response.status_code in (408, 429):
-            raise _Unwell(f"{response.status_code}: {_message(response)}")
-        if response.status_code in (401, 403):
-            raise ModelError(f"scoring.urls: vLLM at {server.url} wants another API key; set {KEY_VARIABLE}")
-        try:
-            if response.status_code == 200:
-                return response.json()
-        except ValueError as error:
-            raise _no_vllm(server.url, "no JSON") from error
-        if path == "/v1/models":
-            raise _no_vllm(server.url, str(response.status_code))
-        raise ModelError(f"scoring.urls: vLLM at {server.url} refused, {response.status_code}: {_message(response)}")
 
 
 def _client(key: str | None) -> httpx.AsyncClient:
@@ -319,51 +211,3 @@ def _client(key: str | None) -> httpx.AsyncClient:
         verify=ssl.create_default_context(),
         trust_env=False,
     )
-
-
-def _models(answer: Any, url: str) -> dict[str, int | None]:
-    """Served names, each with its longest prompt: vLLM keeps a token for an answer. Adapters come last."""
-    try:
-        cards = sorted(answer["data"], key=lambda card: bool(card.get("parent")))
-        lengths = {str(card["id"]): card.get("max_model_len") for card in cards}
-    except (LookupError, TypeError, AttributeError) as error:
-        raise _no_vllm(url, "no list of models") from error
-    if not lengths:
-        raise _no_vllm(url, "an empty list of models")
-    return {name: None if length is None else length - 1 for name, length in lengths.items()}
-
-
-def _no_vllm(url: str, seen: str) -> ModelError:
-    return ModelError(f"scoring.urls: {url} is no vLLM server: /v1/models answers with {seen}; mend the address")
-
-
-def _numbers(entries: Sequence[dict[str, dict[str, float]]], passage: Passage) -> PassageLogps:
-    """The spans' log-probabilities; raises LookupError or TypeError where the answer belongs to other tokens.
-
-    >>> entries = [None, {"5": {"logprob": -1.0}}, {"6": {"logprob": -2.0}}, {"7": {"logprob": -9999.0}}]
-    >>> _numbers(entries, Passage([4, 5, 6, 7], range(1, 2), range(3, 4)))
-    PassageLogps(explanation_E=tensor([-1.]), solution_S=tensor([-inf]))
-    """
-    if len(entries) != len(passage.input_ids):
-        raise LookupError(f"{len(entries)} entries for {len(passage.input_ids)} tokens")
-    explanation, solution = (
-        [entries[place][str(passage.input_ids[place])]["logprob"] for place in span]
-        for span in (passage.explanation, passage.solution)
-    )
-    return PassageLogps(_logps(explanation), _logps(solution))
-
-
-def _logps(values: Sequence[float]) -> torch.Tensor:
-    finite = [-math.inf if value <= _LEAST_LOGP else value for value in values]
-    return torch.tensor(finite, dtype=torch.float32)
-
-
-def _message(response: httpx.Response) -> str:
-    """vLLM's own words in an error's body."""
-    try:
-        message = json.loads(response.text)
-        for member in ("error", "message"):
-            message = message.get(member, message) if isinstance(message, dict) else message
-    except ValueError:
-        message = response.text
-    return " ".join(str(message).split())[:300]

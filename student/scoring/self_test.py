@@ -131,7 +131,10 @@ def read_here(student: str, settings: ModelSettings, scoring: ScoringSettings, t
 
 def on_cpu(student: str, settings: ModelSettings) -> ModelSettings:
     """Settings that load the student on the CPU in the precision of its weights, or in the one that is set."""
-    own = str(getattr(AutoConfig.from_pretrained(student), "dtype", None)).removeprefix("torch.")
+    try:
+        own = str(getattr(AutoConfig.from_pretrained(student), "dtype", None)).removeprefix("torch.")
+    except (OSError, ValueError):  # loading it says why
+        own = ""
     known = own if own in ("bfloat16", "float16") else "float32"
     dtype = known if settings.dtype == "auto" else settings.dtype
     return ModelSettings.model_validate({"device": "cpu", "dtype": dtype, "threads": settings.threads})

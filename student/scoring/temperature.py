@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from student.configs import ModelSettings, ScoringSettings
 from student.errors import ModelError, OutputError, RltError
-from student.models import load_model, move_in, quiet, weights_digest, whole_or_removed
+from student.models import load_model, load_tokenizer, move_in, quiet, weights_digest, whole_or_removed
 from student.scoring.scorer import Scorer
 from student.scoring.self_test import difference, on_cpu, read_here
 
@@ -51,6 +51,7 @@ def fold_temperature(student: str, temperature: float, out: Path) -> None:
     if not temperature > 0:
         raise ModelError(f"temperature {temperature:g}: must be above 0")
     refuse_folded(student)
+    load_tokenizer(student)  # which a server needs too; says what is no model
     if (out / "config.json").exists():
         raise OutputError(f"{out}: holds a model already; choose another folder or remove it")
     source = _folder(student)

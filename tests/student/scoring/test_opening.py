@@ -13,9 +13,10 @@ from student.configs import ModelSettings, ScoringSettings
 from student.errors import ModelError
 from student.models import load_model, load_tokenizer
 from student.scoring.opening import open_scorer
-from student.scoring.remote import KEY_VARIABLE, VllmScorer
+from student.scoring.remote import VllmScorer
 from student.scoring.scorer import Scorer
 from student.scoring.self_test import difference, fixed_passages
+from student.scoring.vllm_server import KEY_VARIABLE
 from tests.student.scoring.front import front
 from tests.student.scoring.vllm_process import MAX_MODEL_LEN, Vllm, free_port
 

@@ -13,11 +13,12 @@ from student.configs import ModelSettings, ScoringSettings
 from student.errors import ModelError, ScoringError
 from student.models import load_model
 from student.reading import Passage, assemble
-from student.scoring import remote
+from student.scoring import vllm_server
 from student.scoring.protocol import PassageLogps
-from student.scoring.remote import KEY_VARIABLE, VllmScorer
+from student.scoring.remote import VllmScorer
 from student.scoring.scorer import Scorer
 from student.scoring.self_test import SelfTest, difference, read_here
+from student.scoring.vllm_server import KEY_VARIABLE
 from tests.student.scoring.front import Front, front
 from tests.student.scoring.vllm_process import FOLDED, MAX_MODEL_LEN, Vllm
 
@@ -207,7 +208,7 @@ def test_nor_is_one_that_was_changed_in_a_silence(vllm: Vllm, open_at: Open, mon
         scorer = open_at(one)
         one.shift = 0.1
         scorer.logps(passages(1), FOLDED)
-        monkeypatch.setattr(remote, "SAME_SECONDS", 0.1)
+        monkeypatch.setattr(vllm_server, "SAME_SECONDS", 0.1)
         time.sleep(0.2)
         with pytest.raises(ModelError, match=f"vLLM at {one.url} does not read as the student does"):
             scorer.logps(passages(1), FOLDED)

@@ -162,6 +162,8 @@ def test_a_folder_with_a_model_is_not_overwritten_and_a_copy_is_not_folded_again
         fold_temperature(str(sharp_student), 0.7, folded_student)
     with pytest.raises(ModelError, match=f"temperature 0.7 in its weights.*name the original, '{sharp_student}'"):
         fold_temperature(str(folded_student), 0.7, tmp_path / "copy")
+    with pytest.raises(ModelError, match="no such folder"):
+        fold_temperature(str(tmp_path / "nowhere"), 0.7, tmp_path / "copy")
     with pytest.raises(ModelError, match="temperature 0: must be above 0"):
         fold_temperature(str(sharp_student), 0.0, tmp_path / "copy")
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator, Sequence
 from inspect import get_annotations
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import CliPositionalArg
@@ -121,6 +121,8 @@ def type_name(annotation: Any) -> str:
     if origin is Literal:
         *others, last = (f"`{choice}`" for choice in arguments)
         return f"{', '.join(others)} or {last}"
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin in (Union, types.UnionType):
         return " or ".join(type_name(argument) for argument in arguments if argument is not type(None))
     if origin in (list, tuple):

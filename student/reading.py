@@ -9,6 +9,7 @@ students are distilled on.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -68,6 +69,7 @@ class StudentFormat:
         self._thought_open = encode(tokenizer, tags.thought_open)
         self._between = encode(tokenizer, tags.thought_close + tags.answer_open)
         self._close = encode(tokenizer, tags.answer_close)
+        self._fixed = lru_cache(maxsize=256)(self._tokenized)
 
     def encode(self, text: str) -> list[int]:
         """The ids of an explanation or a solution given as text; raises ScoringError on control tokens in it."""
@@ -91,11 +93,14 @@ class StudentFormat:
         An explanation that does not fit into `max_tokens` loses its end, and `cut_tokens` says by how much; raises
         ScoringError where question and solution alone do not fit.
         """
-        before = [*self.prompt_ids(question), *self._thought_open]
-        solution_ids = self.encode(solution)
+        before, solution_ids = self._fixed(question, solution)
         room = _room(len(before) + len(self._between) + len(solution_ids), max_tokens, len(explanation_ids))
         passage = assemble(before, explanation_ids[:room], self._between, solution_ids)
         return Passage(passage.input_ids, passage.explanation, passage.solution, len(explanation_ids) - room)
+
+    def _tokenized(self, question: str, solution: str) -> tuple[list[int], list[int]]:
+        """What stands before the explanation, and the solution: the same for all explanations of a problem."""
+        return [*self.prompt_ids(question), *self._thought_open], self.encode(solution)
 
 
 def _room(fixed: int, max_tokens: int | None, wanted: int) -> int:

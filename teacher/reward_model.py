@@ -51,9 +51,15 @@ class Sighting:
     """KL at the draft's leading explanation tokens for which both have a log-probability; None without a teacher."""
 
 
-def refuse_exact_kl(config: RewardConfig, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
-    """Raises NoExactKl where `config` asks for the exact KL between models with different tokenizers."""
-    if config.kl_estimator == "exact" and not same_tokens(teacher, student):
+def refuse_exact_kl(
+    config: RewardConfig, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, scorer: PassageScorer
+) -> None:
+    """Raises NoExactKl where `config` asks for the exact KL, and tokenizers differ or the student is on servers."""
+    if config.kl_estimator != "exact":
+        return
+    if not isinstance(scorer, Scorer):
+        raise NoExactKl("the student is read on servers (scoring.urls)", "leave scoring.urls out")
+    if not same_tokens(teacher, student):
         raise NoExactKl(
             f"teacher {teacher.name_or_path!r} and student {student.name_or_path!r} have different tokenizers",
             "a student with the teacher's tokenizer",
@@ -75,9 +81,7 @@ class RewardModel:
         config: RewardConfig,
         teacher: Scorer | None = None,
     ) -> None:
-        refuse_exact_kl(config, teacher_format.tokenizer, student_format.tokenizer)
-        if config.kl_estimator == "exact" and not isinstance(student, Scorer):
-            raise NoExactKl("the student is read on servers (scoring.urls)", "leave scoring.urls out")
+        refuse_exact_kl(config, teacher_format.tokenizer, student_format.tokenizer, student)
         self.teacher_format = teacher_format
         self.student_format = student_format
         self.student = student
@@ -100,7 +104,9 @@ class RewardModel:
             read = self._read_by_both(drafts, passages)
             return [Sighting(passage, logps, None, kl_E) for passage, (logps, kl_E) in zip(passages, read, strict=True)]
         logps = self.student.logps(passages, self.config.temperature)
-        teacher_logps = self.teacher_logps(drafts)
+        teacher_logps: list[Tensor | None] = [None] * len(drafts)
+        if self.config.kl_estimator != "exact":
+            teacher_logps = self.teacher_logps(drafts)
         kls = self._sampled_kl(drafts, teacher_logps, logps)
         return [Sighting(*parts) for parts in zip(passages, logps, teacher_logps, kls, strict=True)]
 

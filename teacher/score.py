@@ -18,6 +18,8 @@ from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.models import load_pair
 from student.reading import StudentFormat
 from student.row_file import RowFile
+from student.scoring.opening import open_scorer
+from student.scoring.protocol import PassageScorer
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
@@ -47,7 +49,7 @@ def main(config: ScoreConfig) -> None:
 
 def load_reward_model(config: ScoreConfig) -> RewardModel:
     """The student, and the teacher where one is named; raises ModelError, and NoExactKl as RewardModel does."""
-    student, tokenizer = load_pair(config.student, config)
+    student, tokenizer = open_scorer(config.student, config, config.scoring, config.reward.temperature)
     if config.teacher is None:
         return build_reward_model(student, tokenizer, None, config)
     teacher, teacher_tokenizer = load_pair(config.teacher, config)
@@ -55,18 +57,18 @@ def load_reward_model(config: ScoreConfig) -> RewardModel:
 
 
 def build_reward_model(
-    student: PreTrainedModel,
+    student: PassageScorer,
     tokenizer: PreTrainedTokenizerBase,
     teacher: PreTrainedModel | None,
     config: ScoreConfig,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RewardModel:
-    """The reward model of these settings, from loaded models; the teacher's tokenizer is the student's by default."""
+    """The reward model of these settings, from what is loaded; the teacher's tokenizer is the student's by default."""
     tags = STYLES[config.tags]
     return RewardModel(
         TeacherFormat(teacher_tokenizer or tokenizer, tags),
         StudentFormat(tokenizer, tags),
-        Scorer(student, config.scoring),
+        student,
         config.reward,
         None if teacher is None else Scorer(teacher, config.scoring),
     )

@@ -27,7 +27,8 @@ from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.run_folder import begin, finish, is_finished
-from student.scoring.scorer import Scorer
+from student.scoring.opening import open_scorer
+from student.scoring.protocol import PassageScorer
 from student.tags import STYLES
 from teacher.configs import RolloutSettings, TrainConfig
 from teacher.errors import ContextTooShort, TooFewProblems
@@ -43,8 +44,8 @@ def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
         return
     problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
     teacher, tokenizer = load_pair(config.teacher, training_settings(config))
-    student, student_tokenizer = load_pair(config.student, config)
-    refuse_exact_kl(config.reward, tokenizer, student_tokenizer)
+    student, student_tokenizer = open_scorer(config.student, config, config.scoring, config.reward.temperature)
+    refuse_exact_kl(config.reward, tokenizer, student_tokenizer, student)
     begin(out, config)
     started = time.monotonic()
     trainer = train(teacher, tokenizer, student, problems, config, observers, student_tokenizer)
@@ -77,7 +78,7 @@ class Prompts:
 def train(
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    student: PreTrainedModel,
+    student: PassageScorer,
     problems: Sequence[Problem],
     config: TrainConfig,
     observers: Sequence[Observer] = (),
@@ -89,10 +90,9 @@ def train(
     """
     teacher_format = TeacherFormat(tokenizer, STYLES[config.tags], end_ids(teacher))
     student_format = StudentFormat(student_tokenizer or tokenizer, STYLES[config.tags])
-    scorer = Scorer(student, config.scoring)
-    prompts = build_prompts(problems, teacher_format, student_format, scorer.max_tokens, config)
+    prompts = build_prompts(problems, teacher_format, student_format, student.max_tokens, config)
     refuse_beyond_context(prompts, config.rollout, context_tokens(teacher.config))
-    model = RewardModel(teacher_format, student_format, scorer, config.reward)
+    model = RewardModel(teacher_format, student_format, student, config.reward)
     reward = StudentReward(model, config.grpo.group_size, observers)
     stop = StopOnSigterm()
     with quiet(), starting_vllm() if config.rollout.engine == "vllm" else nullcontext():

@@ -1,7 +1,7 @@
 """Attention inside a pack: every token sees its own passage up to itself, and the prefix that the passage shares.
 
     split   (CPU)   prefix and members apart, by torch's flash kernel, joined by their log-sum-exps: no mask at all
-    flex    (CUDA)  one compiled kernel that skips what is not seen (flex.py)
+    flex    (CUDA)  one compiled kernel that skips what is not seen (flex.py); split where it cannot be compiled
     dense           scaled_dot_product_attention with a [T, T] mask: the others' reference, and for every other device
 
 Registered with transformers under NAME; the model is called with `packing=`, which reaches every layer's attention.
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from student.scoring.flex import flex_attention
+from student.scoring.kernels import Fallback
 from student.scoring.plan import Group, Pack
 
 NAME = "rlt_packed"
@@ -54,7 +56,7 @@ AttentionInterface.register(NAME, attend)
 
 def by_device(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Pack, float | None], Tensor]:
     """The attention for tensors that live there."""
-    return {"cpu": split_attention}.get(device.type, dense_attention)
+    return _ON_CUDA if device.type == "cuda" else {"cpu": split_attention}.get(device.type, dense_attention)
 
 
 def split_attention(query: Tensor, key: Tensor, value: Tensor, packing: Pack, scaling: float | None) -> Tensor:
@@ -64,6 +66,10 @@ def split_attention(query: Tensor, key: Tensor, value: Tensor, packing: Pack, sc
     for group in packing.groups:
         _attend_group(result, query, key, value, group, run, scaling)
     return result
+
+
+# split and not dense: with a mask and heads that share keys, CUDA materialises [heads, T, T] scores
+_ON_CUDA = Fallback("FlexAttention", flex_attention, split_attention)
 
 
 def _attend_group(

@@ -16,11 +16,13 @@ from transformers import PreTrainedModel
 
 from student.reading import Passage
 from student.scoring.attention import NAME, CannotPack
+from student.scoring.flex import BLOCK
 from student.scoring.linear import OneDnnLinear
 from student.scoring.plan import Pack, packs, predictors
 
-PAD_TO = 64
-"""A pack is filled up to a multiple of so many tokens: oneDNN compiles its product anew for every length it meets."""
+PAD_TO = {"cpu": 64, "cuda": BLOCK}
+"""A pack is filled up to a multiple of so many tokens: oneDNN compiles its product anew for every length it meets, and
+FlexAttention skips whole blocks."""
 
 
 class Body:
@@ -60,7 +62,7 @@ class Body:
             }
 
     def _read_pack(self, pack: Pack) -> Tensor:
-        padding = [0] * (-len(pack.ids) % PAD_TO)
+        padding = [0] * (-len(pack.ids) % PAD_TO.get(self._model.device.type, 1))
         ids_BT = torch.tensor([[*pack.ids, *padding]], device=self._model.device)
         positions_BT = torch.tensor([[*pack.positions, *padding]], device=self._model.device)
         with _attention(self._model), self._products():

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from student.configs import ModelSettings, RewardConfig
 from student.models import load_model, load_pair
 from student.problems import Problem
+from student.scoring.scorer import Scorer
 from teacher.configs import GrpoConfig, RolloutSettings, TrainConfig
 from teacher.grpo import TeacherTrainer
 from teacher.train import train
@@ -42,7 +43,8 @@ def run(
 ) -> TeacherTrainer:
     torch.manual_seed(0)
     teacher, tokenizer = load_pair(str(folder), CPU)
-    return train(teacher, tokenizer, student or load_model(str(folder), CPU), problems, config, **options)
+    scorer = Scorer(student or load_model(str(folder), CPU), config.scoring)
+    return train(teacher, tokenizer, scorer, problems, config, **options)
 
 
 def weights(out: Path) -> dict[str, Tensor]:

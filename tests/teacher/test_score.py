@@ -11,6 +11,7 @@ from student.models import load_pair, load_tokenizer
 from student.problem_files import write_problems
 from student.problems import Problem
 from student.reading import StudentFormat
+from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
 from teacher.errors import NoExactKl
@@ -40,7 +41,8 @@ def test_a_trace_is_scored_by_the_paper_s_formula(
     config = settings(tiny_model_folder, tmp_path)
     student, tokenizer = load_pair(str(tiny_model_folder), CPU)
     teacher, _ = load_pair(str(tiny_model_folder), CPU)
-    [row] = score_rows(build_reward_model(student, tokenizer, teacher, config), [from_trace(problem)])
+    model = build_reward_model(Scorer(student, config.scoring), tokenizer, teacher, config)
+    [row] = score_rows(model, [from_trace(problem)])
 
     reads = StudentFormat(tokenizer, STYLES["rlt"])
     thought = reads.encode(str(problem.reasoning_trace))
@@ -79,7 +81,8 @@ def test_a_row_that_cannot_be_scored_says_why_and_its_siblings_go_on(
     too_long = sound.model_copy(update={"question": "why " * 2000})
     empty = sound.model_copy(update={"explanation": "", "closed": False})
     cut = sound.model_copy(update={"explanation": "because " * 2000})
-    model = build_reward_model(student, tokenizer, None, settings(tiny_model_folder, tmp_path))
+    config = settings(tiny_model_folder, tmp_path)
+    model = build_reward_model(Scorer(student, config.scoring), tokenizer, None, config)
     rows: list[Explanation] = score_rows(model, [control, failed, too_long, empty, cut, sound])
     assert [row.score is None for row in rows] == [True, True, True, False, False, False]
     assert "control token" in str(rows[0].unscored)
@@ -102,9 +105,8 @@ def test_every_estimator_scores_a_teacher(
     config = settings(tiny_model_folder, tmp_path, reward={"kl_estimator": estimator})
     student, tokenizer = load_pair(str(tiny_model_folder), CPU)
     teacher, _ = load_pair(str(tiny_model_folder), CPU)
-    rows = score_rows(
-        build_reward_model(student, tokenizer, teacher, config), [from_trace(problem) for problem in tiny_problems]
-    )
+    model = build_reward_model(Scorer(student, config.scoring), tokenizer, teacher, config)
+    rows = score_rows(model, [from_trace(problem) for problem in tiny_problems])
     kl = [row.score.kl_mean for row in rows if row.score is not None and row.score.kl_mean is not None]
     assert len(kl) == len(tiny_problems)
     assert estimator == "k1" or min(kl) > -1e-6

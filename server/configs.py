@@ -135,6 +135,12 @@ class ServiceConfig(EngineSettings, StudentSettings, JobSettings):
             raise ValueError("student and scorer_url: name one; scores are made here, or there")
         return self
 
+    @model_validator(mode="after")
+    def _student_is_here(self) -> Self:
+        if self.scoring.urls:
+            raise ValueError("scoring.urls: the service reads its student itself; give scorer_url, or leave it out")
+        return self
+
 
 class ServeConfig(ServiceConfig):
     """Serves a teacher over REST: explanations, scores, datasets as durable jobs, an OpenAI-compatible API."""

@@ -29,6 +29,8 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+FREE = ("threads", "scoring.urls", "scoring.in_flight", "scoring.retry_seconds", "scoring.self_test")
+"""What a resumed run may change: where and how fast it is computed, not what."""
 
 
 def validated(config_type: type[C], values: dict[str, Any], origin: str) -> C:

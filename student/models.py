@@ -118,6 +118,8 @@ def load_model(name: str, settings: ModelSettings) -> PreTrainedModel:
         raise ModelError(
             f"model {name!r}: its weights lack {len(missing)} tensors (first: {missing[0]}); get them again"
         )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # sdpa leaves Gemma 2's cap out without a word
     return cast(PreTrainedModel, model.to(device).eval())
 
 

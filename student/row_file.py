@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from student.config import Config, remember
+from student.config import FREE, Config, remember
 from student.errors import OutputError
 from student.problem_files import whole_file
 
@@ -48,7 +48,7 @@ class RowFile:
             raise OutputError(f"{self.out} exists and nothing says how it was made; {_REMEDY}")
         if not self.begun:
             self.settings.unlink(missing_ok=True)
-        remember(config, self.settings, free=("threads",))
+        remember(config, self.settings, free=FREE)
 
     def whole(self, ids: Sequence[str], constant: Mapping[str, str]) -> bool:
         """The result is there, one row an id; raises OutputError where it is there but was made from something else."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from student.checkpoints import last_checkpoint
-from student.config import Config, remember
+from student.config import FREE, Config, remember
 
 _REPORT = "report.json"
 
@@ -27,7 +27,7 @@ def begin(out: Path, config: Config) -> None:
 
 
 def _check(out: Path, config: Config) -> None:
-    remember(config, out / "settings.json", free=("threads",))
+    remember(config, out / "settings.json", free=FREE)
 
 
 def is_finished(out: Path, config: Config) -> bool:

@@ -11,6 +11,11 @@ from student.configs import ModelSettings, ProblemSource, RewardConfig, Sampling
 from student.tags import TagStyle
 
 
+def _refuse_exact_kl_elsewhere(reward: RewardConfig, scoring: ScoringSettings) -> None:
+    if reward.kl_estimator == "exact" and scoring.urls:
+        raise ValueError("reward.kl_estimator 'exact' takes all logits, and scoring.urls give none; use k1 or k3")
+
+
 class WarmupConfig(ProblemSource, ModelSettings):
     """Teaches a model the explanation format: SFT on existing reasoning traces, loss on the explanation only."""
 
@@ -119,6 +124,11 @@ class TrainConfig(ProblemSource, ModelSettings):
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
     """Where metrics go, besides metrics.jsonl in the output folder."""
 
+    @model_validator(mode="after")
+    def _exact_kl_is_read_here(self) -> Self:
+        _refuse_exact_kl_elsewhere(self.reward, self.scoring)
+        return self
+
 
 class ExplainConfig(ProblemSource, ModelSettings):
     """Has a teacher explain problems; a killed run continues and repeats nothing."""
@@ -154,6 +164,11 @@ class ScoreConfig(ModelSettings):
     """The reward."""
     scoring: ScoringSettings = ScoringSettings()
     """Cost of scoring."""
+
+    @model_validator(mode="after")
+    def _exact_kl_is_read_here(self) -> Self:
+        _refuse_exact_kl_elsewhere(self.reward, self.scoring)
+        return self
 
 
 class RunConfig(Config):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, PreTrainedTokenizerFast
 
 from student.configs import ModelSettings
 from student.errors import ModelError, OutputError
@@ -208,3 +208,18 @@ def test_what_could_not_be_written_whole_is_removed(tmp_path: Path) -> None:
         fail()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "part").exists()
+
+
+def test_a_soft_cap_inside_attention_is_not_left_out(tiny_model_folder: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma2Config(vocab_size=300, **sizes, num_key_value_heads=2, head_dim=16, attn_logit_softcapping=0.1)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    save_pair(model, load_tokenizer(str(tiny_model_folder)), tmp_path / "capped")
+    ids = torch.arange(1, 30).unsqueeze(0)
+    with torch.no_grad():
+        logits = load_model(str(tmp_path / "capped"), CPU)(ids).logits
+        torch.testing.assert_close(logits, model(ids).logits)
+        model.set_attn_implementation("sdpa")
+        assert (model(ids).logits - logits).abs().max() > 0.01  # what would have been read

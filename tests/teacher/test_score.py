@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from student.config import FREE, remember
 from student.configs import ModelSettings
+from student.errors import OutputError
 from student.explanations import Explanation, from_trace, read_explanations
 from student.models import load_pair, load_tokenizer
 from student.problem_files import write_problems
@@ -167,3 +170,20 @@ def test_the_exact_kl_of_other_tokens_is_one_line_before_any_row_is_written(
     with pytest.raises(NoExactKl, match=f"teacher '{byte_model_folder}' and student '{tiny_model_folder}'"):
         main(config)
     assert [path.name for path in tmp_path.iterdir()] == ["traces.jsonl"]
+
+
+def test_the_exact_kl_of_a_student_elsewhere_is_refused_with_the_settings(tmp_path: Path) -> None:
+    elsewhere = {"reward": {"kl_estimator": "exact"}, "scoring": {"urls": ["http://localhost:8000"]}}
+    with pytest.raises(ValidationError, match=r"kl_estimator 'exact' takes all logits, and scoring\.urls give none"):
+        settings(tmp_path, tmp_path, **elsewhere)
+
+
+def test_a_run_may_go_on_with_servers_at_other_addresses(tmp_path: Path) -> None:
+    for port in (8000, 8001):
+        remember(
+            settings(tmp_path, tmp_path, scoring={"urls": [f"http://localhost:{port}"]}), tmp_path / "s", free=FREE
+        )
+    with pytest.raises(OutputError, match=r"scoring\.model was None, now 'other'"):
+        remember(
+            settings(tmp_path, tmp_path, scoring={"urls": ["http://a"], "model": "other"}), tmp_path / "s", free=FREE
+        )

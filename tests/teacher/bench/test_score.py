@@ -17,7 +17,7 @@ from tqdm import tqdm
 from student.errors import ConfigError
 from teacher.bench import score, variants
 from teacher.bench.measuring import measured, peak_bytes
-from teacher.bench.results import SMALL, Results
+from teacher.bench.results import BASE, LARGE, SMALL, Results
 from teacher.bench.variants import EXACT, OURS, READ, REFERENCE, ROWS, UNCOLLECTED, Variants
 from teacher.bench.workload import Shape, World, make_drafts, make_world, with_teacher_logps
 from teacher.reward_model import Draft
@@ -89,10 +89,20 @@ def test_ours_needs_a_fraction_of_the_references_memory() -> None:
     assert ours < theirs / 4
 
 
+def test_the_sizes_that_were_promised_are_measured() -> None:
+    for vocabulary in (SMALL, LARGE):
+        cells = score.plan(vocabulary, quick=False)
+        seen = {cell.shape.explanations for cell in cells if cell.sweep != "length"}
+        assert seen == {1, 4, 16, 64, 256}
+        assert {cell.shape.longest for cell in cells if cell.sweep == "length"} >= {50, 4096}
+        assert [cell.shape.explanations for cell in cells if REFERENCE not in cell.in_round(0)] == [256]
+        assert [cell.shape for cell in score.plan(vocabulary, quick=True)] == [BASE]
+
+
 def test_results_are_written_with_what_was_promised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = score.Cell("base", Shape(8, 8, 50, 400), (REFERENCE, OURS, EXACT), once=(ROWS,))
+    small = score.Cell("base", BASE, (REFERENCE, OURS, EXACT), once=(ROWS,))
     length = score.Cell("length", Shape(1, 1, 60, 60), (REFERENCE, OURS))
     results = Results()
     monkeypatch.setattr(score, "make_drafts", lambda world, shape: make_drafts(world, replace(shape, longest=60))[:1])

@@ -148,7 +148,7 @@ def _base_table(results: Results, vocabulary: int) -> Iterator[str]:
 
 def _sweep_table(results: Results, sweep: Sweep, title: str) -> Iterator[str]:
     shapes = _shapes(results, sweep)
-    if not shapes:
+    if shapes in ([], [BASE]):
         return
     yield f"## {title}"
     yield ""
@@ -165,7 +165,7 @@ def _sweep_table(results: Results, sweep: Sweep, title: str) -> Iterator[str]:
 def _shapes(results: Results, sweep: Sweep) -> list[Shape]:
     """The sizes of a sweep in order; the base shape is one of those by explanations."""
     found = {run.shape for run in results.runs if run.sweep == sweep}
-    with_base = found | ({BASE} if found and sweep == "explanations" else set())
+    with_base = found | ({BASE} if sweep == "explanations" else set())
     return sorted(with_base, key=lambda shape: _place(sweep, shape))
 
 
@@ -218,7 +218,7 @@ def _plot(results: Results, path: Path) -> None:
             _draw_sweep(axis, results, sweep, vocabulary, colour)
         axis.set(xscale="log", xlabel=label, ylim=(0, None))
         axis.axhline(1, color="grey", linewidth=0.8)
-    many.set_ylabel("times fewer CPU seconds than the reference")
+    many.set_ylabel("times fewer CPU seconds")
     many.legend(fontsize=7)
     _draw_memory(memory, results)
     figure.savefig(path, dpi=120)
@@ -227,7 +227,7 @@ def _plot(results: Results, path: Path) -> None:
 
 def _draw_sweep(axis: Any, results: Results, sweep: Sweep, vocabulary: int, colour: str) -> None:
     """Ratios by size: solid with the reference's collections, dashed without; dots are rounds."""
-    shapes = [shape for shape in _shapes(results, sweep) if results.speedups(vocabulary, shape)] or [BASE]
+    shapes = [shape for shape in _shapes(results, sweep) if results.speedups(vocabulary, shape)]
     places = [_place(sweep, shape) for shape in shapes]
     collected = [results.speedups(vocabulary, shape) for shape in shapes]
     uncollected = [middle(results.uncollected_speedups(vocabulary, shape)) for shape in shapes]

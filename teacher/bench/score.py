@@ -88,10 +88,9 @@ def _cells(quick: bool) -> list[Cell]:
 
 def _announcement(out: Path, rounds: int, quick: bool) -> str:
     minutes = (4 if quick else 5) * rounds + 2
-    sizes = len(plan(SMALL, quick=quick))
     return (
-        f"Ours against the reference algorithm: {sizes} sizes at the vocabularies {SMALL:,} and {LARGE:,}, {rounds} "
-        f"rounds each, then {len(memory_plan(quick=quick))} measurements of memory.\n"
+        f"Ours against the reference algorithm: {len(_cells(quick))} sizes over the vocabularies {SMALL:,} and "
+        f"{LARGE:,}; rounds: {rounds}; then {len(memory_plan(quick=quick))} measurements of memory.\n"
         f"About {minutes} minutes on one core and 8 GB of memory; writes {out}/score.json, score.md and score.png."
     )
 

@@ -8,7 +8,8 @@
     jobs/         durable work: steps claimed with a fence and committed once, by any number of workers, over DBOS
     state/        what lasts: the database, storage, keys
     service.py    the parts that a service and its workers are made of, opened in order
-    serve.py      `rlt serve`; worker.py is `rlt worker`, bench.py and bench_load.py are `rlt bench`
+    serve.py      `rlt serve`; worker.py is `rlt worker`
+    bench.py      `rlt bench serve`, with bench_load.py; benches.py finds the benchmark that `rlt bench` names
     ending.py     a process that was asked to end does, whatever hangs
     together.py   several coroutines at once
     wire.py       what callers send and get

@@ -62,7 +62,7 @@ class ScoringSettings(Config):
     """How the student's log-probabilities are computed, and where; none of it changes the numbers."""
 
     tokens_per_batch: int | None = Field(None, gt=0)
-    """Tokens that go through the student at once, padding included; unset is 4,096 on a CPU, 16,384 on a GPU."""
+    """Tokens that go through the student at once, padding included; unset is what suits device and vocabulary."""
     head_rows: int = Field(1024, gt=0)
     """Positions whose logits are held at once, a few thousand columns of them."""
     pack: bool = True

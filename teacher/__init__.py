@@ -8,6 +8,7 @@ GRPO          policy gradient with the group as its baseline: TRL's trainer, han
 reference     the copy of the teacher that GRPO keeps it close to, moved along now and then
 recipe        a TOML file with the settings of a whole chain, one table a verb; recipe.py, recipes/
 demo          the chain in a toy world, with a measured effect; demo/
+bench         what a reward costs, against the reference algorithm; bench/
 
 Each verb's settings are in configs.py; errors.py draws the tree of what can go wrong.
 """

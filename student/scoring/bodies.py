@@ -20,8 +20,8 @@ from student.scoring.flex import BLOCK
 from student.scoring.linear import OneDnnLinear
 from student.scoring.plan import Pack, packs, predictors
 
-PAD_TO = {"cpu": 64, "cuda": BLOCK}
-"""A pack is filled up to a multiple of so many tokens: oneDNN compiles its product anew for every length it meets, and
+PAD_TO = {"cpu": 256, "cuda": BLOCK}
+"""A pack is filled up to a multiple of so many tokens: oneDNN keeps a compiled product for every length it meets, and
 FlexAttention skips whole blocks."""
 
 

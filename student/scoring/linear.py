@@ -6,20 +6,33 @@ own result once, and left alone where either fails.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+ROWS: Final = 128
+"""Rows are filled up to a multiple of so many: oneDNN compiles its product anew for every number of rows that it meets,
+and keeps it, some 30 MB for a handful of packs that were not filled up."""
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As torch.nn.functional.linear, which it calls wherever oneDNN is not to be had or would not help."""
     suits = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not torch.is_grad_enabled()
     if suits and x.numel() > x.shape[-1] and (by_onednn := _onednn()):
-        return by_onednn(x, weight, bias)
+        return _filled_up(by_onednn, x, weight, bias)
     return functional.linear(x, weight, bias)
+
+
+def _filled_up(product: Product, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = x.numel() // x.shape[-1]
+    if not (missing := -rows % ROWS):
+        return product(x, weight, bias)
+    full = functional.pad(x.reshape(rows, -1), (0, 0, 0, missing))
+    return product(full, weight, bias)[:rows].view(*x.shape[:-1], -1)
 
 
 class OneDnnLinear(TorchFunctionMode):
@@ -33,7 +46,7 @@ class OneDnnLinear(TorchFunctionMode):
 
 
 @cache
-def _onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
+def _onednn() -> Product | None:
     """oneDNN's product, where it exists and is right."""
     operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     if operator is None or not torch.backends.mkldnn.is_available():

@@ -178,6 +178,10 @@ class KeysConfig(Config):
         return self
 
 
+OF_SERVE = frozenset({"teacher", "requests", "concurrency", "max_tokens", "rows"})
+"""Settings of `rlt bench serve` that mean nothing for score."""
+
+
 class BenchConfig(ModelSettings):
     """Measures the scorer against the reference algorithm, or the service against bare vLLM, as ratios in one run."""
 
@@ -206,6 +210,8 @@ class BenchConfig(ModelSettings):
             raise ValueError("quick: is for `rlt bench score`; for serve lower --rounds, --requests and --rows")
         if self.what == "score" and (self.device not in ("auto", "cpu") or self.dtype not in ("auto", "float32")):
             raise ValueError("device and dtype: `rlt bench score` measures float32 on the CPU; leave them out")
+        if self.what == "score" and (given := sorted(self.model_fields_set & OF_SERVE)):
+            raise ValueError(f"{', '.join(given)}: for `rlt bench serve` alone; leave out for score")
         return self
 
 

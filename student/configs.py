@@ -1,8 +1,9 @@
 """The settings of the student's verbs, and the verbs themselves. Loads no torch: `rlt --help` reads this file."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from student.cli import Verb
 from student.config import Config
@@ -69,7 +70,7 @@ class ScoringSettings(Config):
     """Read many explanations in one row, and what they share of a problem once; off reads each in a row of its own."""
     max_tokens: int | None = Field(None, gt=0)
     """Longest sequence the student reads; unset is the model's own limit, or the least of the servers'."""
-    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#]+/?$")], ...] = ()
+    urls: tuple[str, ...] = ()
     """Addresses (http://host:port) of vLLM servers that hold the student; unset reads it in this process."""
     model: str | None = None
     """The student's name on those servers; unset is the name they give."""
@@ -81,6 +82,14 @@ class ScoringSettings(Config):
     """Read fixed texts with the student here, on the CPU, and refuse a server that reads them otherwise."""
     tolerance: float | None = Field(None, gt=0)
     """Nats a token, on average, by which a server may differ there; unset is 0.001, or 0.05 for 16-bit weights."""
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not re.fullmatch(r"https?://[^/?#]+/?", url):
+                raise ValueError(f"{url!r} is no server's address; give http://HOST:PORT")
+        return urls
 
 
 class SamplingSettings(Config):

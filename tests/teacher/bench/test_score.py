@@ -139,6 +139,7 @@ def test_outside_a_checkout_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tm
     ("flags", "complaint"),
     [
         (["serve", "--quick"], "quick: is for `rlt bench score`"),
+        (["score", "--rows", "3"], "rows: for `rlt bench serve` alone"),
         (["score", "--dtype", "bfloat16"], "device and dtype: `rlt bench score` measures float32 on the CPU"),
     ],
 )

@@ -64,7 +64,7 @@ class ScoringSettings(Config):
 
     tokens_per_batch: int | None = Field(None, gt=0)
     """Tokens that go through the student at once, padding included; unset is what suits device and vocabulary."""
-    head_rows: int = Field(1024, gt=0)
+    head_rows: int = Field(256, gt=0)
     """Positions whose logits are held at once, a few thousand columns of them."""
     pack: bool = True
     """Read many explanations in one row, and what they share of a problem once; off reads each in a row of its own."""

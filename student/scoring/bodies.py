@@ -20,9 +20,10 @@ from student.scoring.flex import BLOCK
 from student.scoring.linear import OneDnnLinear
 from student.scoring.plan import Pack, packs, predictors
 
-PAD_TO = {"cpu": 256, "cuda": BLOCK}
-"""A pack is filled up to a multiple of so many tokens: oneDNN keeps a compiled product for every length it meets, and
-FlexAttention skips whole blocks."""
+PAD_TO = 256
+"""A pack is filled up to a multiple of so many tokens on a CPU, and a short one to its whole budget: oneDNN keeps a
+compiled product for every length that it meets, some 30 MB for a handful of them."""
+SHORT_PACK = 1024
 
 
 class Body:
@@ -31,6 +32,7 @@ class Body:
     def __init__(self, model: PreTrainedModel, tokens_at_once: int, pack: bool) -> None:
         self._model = model
         self._tokens = tokens_at_once
+        self._filled_to = _filled_to(model.device, tokens_at_once)
         self._window = _window(model)
         self._packs = pack and self._can_pack()
 
@@ -62,7 +64,7 @@ class Body:
             }
 
     def _read_pack(self, pack: Pack) -> Tensor:
-        padding = [0] * (-len(pack.ids) % PAD_TO.get(self._model.device.type, 1))
+        padding = [0] * (-len(pack.ids) % self._filled_to)
         ids_BT = torch.tensor([[*pack.ids, *padding]], device=self._model.device)
         positions_BT = torch.tensor([[*pack.positions, *padding]], device=self._model.device)
         with _attention(self._model), self._products():
@@ -113,6 +115,13 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(number)
     if batch:
         yield batch
+
+
+def _filled_to(device: torch.device, tokens: int) -> int:
+    """Of how many tokens a pack's length is a multiple: on a GPU of a block, since FlexAttention skips whole blocks."""
+    if device.type == "cpu":
+        return tokens if tokens <= SHORT_PACK else PAD_TO
+    return BLOCK if device.type == "cuda" else 1
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -32,7 +32,6 @@ class Body:
     def __init__(self, model: PreTrainedModel, tokens_at_once: int, pack: bool) -> None:
         self._model = model
         self._tokens = tokens_at_once
-        self._filled_to = _filled_to(model.device, tokens_at_once)
         self._window = _window(model)
         self._packs = pack and self._can_pack()
 
@@ -64,7 +63,7 @@ class Body:
             }
 
     def _read_pack(self, pack: Pack) -> Tensor:
-        padding = [0] * (-len(pack.ids) % self._filled_to)
+        padding = [0] * (-len(pack.ids) % _filled_to(self._model.device, self._tokens, len(pack.ids)))
         ids_BT = torch.tensor([[*pack.ids, *padding]], device=self._model.device)
         positions_BT = torch.tensor([[*pack.positions, *padding]], device=self._model.device)
         with _attention(self._model), self._products():
@@ -117,10 +116,10 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _filled_to(device: torch.device, tokens: int) -> int:
-    """Of how many tokens a pack's length is a multiple: on a GPU of a block, since FlexAttention skips whole blocks."""
+def _filled_to(device: torch.device, budget: int, tokens: int) -> int:
+    """Of what a pack's length of `tokens` becomes a multiple: on a GPU of a block, since FlexAttention skips those."""
     if device.type == "cpu":
-        return tokens if tokens <= SHORT_PACK else PAD_TO
+        return budget if tokens <= budget <= SHORT_PACK else PAD_TO
     return BLOCK if device.type == "cuda" else 1
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from student.configs import ScratchConfig
 from student.models import save_pair
 from student.problems import Problem
 from student.scratch import make_scratch
+from tests.scratch_models import small_model
 
 torch.set_num_threads(1)
 
@@ -46,16 +46,6 @@ def tiny_problems() -> list[Problem]:
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a 2-layer Qwen2 (float32, random) and its tokenizer of 400 tokens; read it, do not write to it."""
     folder = tmp_path_factory.mktemp("tiny_model")
-    config = ScratchConfig(
-        problems="unused",
-        out=str(folder),
-        vocabulary=400,
-        hidden_size=32,
-        layers=2,
-        heads=4,
-        key_value_heads=2,
-        intermediate_size=64,
-        max_tokens=1024,
-    )
+    config = small_model(folder, hidden_size=32, heads=4)
     save_pair(*make_scratch(config, TINY_PROBLEMS), folder)
     return folder

@@ -24,6 +24,7 @@ PAD_TO = 256
 """A pack is filled up to a multiple of so many tokens on a CPU, and a short one to its whole budget: oneDNN keeps a
 compiled product for every length that it meets, some 30 MB for a handful of them."""
 SHORT_PACK = 1024
+"""Tokens of a pack that is filled up to its whole budget."""
 
 
 class Body:

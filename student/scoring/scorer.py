@@ -13,15 +13,15 @@ from transformers import PreTrainedModel
 from student.configs import ScoringSettings
 from student.errors import ModelError
 from student.reading import Passage
-from student.scoring.bodies import Body
+from student.scoring.bodies import SHORT_PACK, Body
 from student.scoring.heads import CausalHead, kl_and_logps
 from student.scoring.protocol import PassageLogps as PassageLogps
 
-TOKENS_ON_CPU = (4096, 1024)
-"""Where the settings leave it open, for small vocabularies and for large ones, whose heads take most of the time: there
-short packs cost nothing, and a tenth of the memory."""
-LARGE_VOCABULARY = 32_768
+TOKENS_ON_CPU = 4096
 TOKENS_ELSEWHERE = 16_384
+"""Where the settings leave it open."""
+LARGE_VOCABULARY = 32_768
+"""From here on the head takes most of the time on a CPU: short packs cost nothing there, and a tenth of the memory."""
 
 
 class Scorer:
@@ -41,7 +41,7 @@ class Scorer:
     def _tokens_that_suit(self) -> int:
         if self.model.device.type != "cpu":
             return TOKENS_ELSEWHERE
-        return TOKENS_ON_CPU[self.head.vocabulary >= LARGE_VOCABULARY]
+        return SHORT_PACK if self.head.vocabulary >= LARGE_VOCABULARY else TOKENS_ON_CPU
 
     @torch.no_grad()
     def logps(self, passages: Sequence[Passage], temperature: float) -> list[PassageLogps]:

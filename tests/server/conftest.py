@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from structlog.contextvars import clear_contextvars
 
 from server.configs import EngineSettings
-from student.configs import ScratchConfig
 from student.models import save_pair
 from student.problems import Problem
 from student.scratch import make_scratch
+from tests.scratch_models import small_model
 from tests.server.service_process import Service
 
 
@@ -36,17 +36,7 @@ def servable_model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_problem
     """A folder with a 2-layer Qwen2 (float32, random) whose heads have 32 dimensions, the least that vLLM's CPU code
     takes, and its tokenizer of 400 tokens; read it, do not write to it."""
     folder = tmp_path_factory.mktemp("servable_model")
-    config = ScratchConfig(
-        problems="unused",
-        out=str(folder),
-        vocabulary=400,
-        hidden_size=64,
-        layers=2,
-        heads=2,
-        key_value_heads=2,
-        intermediate_size=128,
-        max_tokens=1024,
-    )
+    config = small_model(folder, hidden_size=64, heads=2)
     save_pair(*make_scratch(config, tiny_problems), folder)
     return folder
 

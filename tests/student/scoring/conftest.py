@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from student.configs import ModelSettings, ScratchConfig
+from student.configs import ModelSettings
 from student.models import load_pair, save_pair
 from student.problems import Problem
 from student.scoring.temperature import MARK, fold_temperature
 from student.scratch import make_scratch
+from tests.scratch_models import small_model
 from tests.student.scoring.vllm_process import FOLDED, MAX_MODEL_LEN, Vllm, serving
 
 
@@ -24,17 +25,7 @@ def sharp_student(tmp_path_factory: pytest.TempPathFactory, tiny_problems: list[
     Random weights ten times the usual, so that it is sure of its tokens and temperatures matter.
     """
     folder = tmp_path_factory.mktemp("sharp_student")
-    config = ScratchConfig(
-        problems="unused",
-        out=str(folder),
-        vocabulary=400,
-        hidden_size=64,
-        layers=2,
-        heads=2,
-        key_value_heads=2,
-        intermediate_size=128,
-        max_tokens=1024,
-    )
+    config = small_model(folder, hidden_size=64, heads=2)
     model, tokenizer = make_scratch(config, tiny_problems)
     torch.manual_seed(0)
     for parameter in model.parameters():

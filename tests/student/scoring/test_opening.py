@@ -132,13 +132,20 @@ class TestOnVllm:
             assert f"vLLM at {other.url} does not read" in refusal(sharp_student, urls=[vllm.url, other.url])
 
     def test_without_the_test_any_student_is_taken(self, vllm: Vllm, key: str, other_student: Path) -> None:
-        open_scorer(str(other_student), CPU, ScoringSettings(urls=(vllm.url,), self_test=False), 1.0)
+        scorer, tokenizer = open_scorer(
+            str(other_student), CPU, ScoringSettings(urls=(vllm.url,), self_test=False), 1.0
+        )
+        passages = fixed_passages(tokenizer)
+        here = Scorer(load_model(str(other_student), CPU), ScoringSettings())
+        assert difference(scorer.logps(passages, 1.0), here.logps(passages, 1.0))[0] > 0.01  # and nobody said so
 
     def test_one_process_of_a_machine_is_enough(
         self, vllm: Vllm, key: str, other_student: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("LOCAL_RANK", "1")
-        open_scorer(str(other_student), CPU, ScoringSettings(urls=(vllm.url,)), 0.7)
+        scorer, _ = open_scorer(str(other_student), CPU, ScoringSettings(urls=(vllm.url,)), 0.7)
+        assert isinstance(scorer, VllmScorer)
+        assert scorer.max_tokens == MAX_MODEL_LEN - 1  # it was met, and not tested: the first process did that
 
     @pytest.mark.parametrize("key", [None, "another"])
     def test_a_wrong_key_is_told(

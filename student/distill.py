@@ -40,7 +40,7 @@ def main(config: DistillConfig) -> None:
     lesson = prepare(explanations, StudentFormat(tokenizer, tags), config.think, keep_unclosed=config.keep_unclosed)
     begin(out, config)
     report = train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE)
-    counts = {"rows": lesson.given, "unclosed": lesson.unclosed, "unusable": lesson.unusable}
+    counts = {"rows": lesson.given, "unclosed": lesson.unclosed, "unusable": lesson.unusable, "dropped": lesson.dropped}
     finish(out, asdict(report) | counts)
 
 
@@ -53,6 +53,8 @@ class Lesson:
     """Rows whose explanation never reached its end tag."""
     unusable: int = 0
     """Rows without an explanation, or with a control token of the student's model in a text."""
+    dropped: int = 0
+    """Rows that a selection turned away."""
     rows: list[TokenRow] = field(default_factory=list)
 
 
@@ -80,6 +82,9 @@ def prepare(
     """
     lesson = Lesson(given=len(explanations))
     for explanation in explanations:
+        if explanation.dropped is not None:
+            lesson.dropped += 1
+            continue
         lesson.unclosed += explanation.error is None and not explanation.closed
         if explanation.error is not None or not (explanation.closed or keep_unclosed):
             lesson.unusable += explanation.error is not None
@@ -92,7 +97,7 @@ def prepare(
     if not lesson.rows:
         raise ProblemError(
             f"none of {lesson.given} explanations can be trained on ({lesson.unclosed} unclosed, {lesson.unusable} "
-            "unusable); keep_unclosed takes unclosed ones"
+            f"unusable, {lesson.dropped} dropped by a selection); keep_unclosed takes unclosed ones"
         )
     return lesson
 

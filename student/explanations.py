@@ -15,8 +15,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from student.errors import ProblemError
+from student.measures.results import MEASURES_SCHEMA, Measures
 from student.problem_files import Intake, SideFile
 from student.problems import Problem
+from student.provenance import PROVENANCE_SCHEMA, Provenance
 from student.row_layouts import BadRow, RowReader
 from student.rows import open_rows, shown
 from student.tags import Tags, TagStyle
@@ -38,6 +40,18 @@ class Score(BaseModel):
     """What a missing end tag cost; it is contained in the reward."""
     notes: tuple[str, ...] = ()
     """What was out of the ordinary and how it was scored: an empty explanation, a cut one."""
+
+
+class Verdict(BaseModel):
+    """What one filter said of a row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    filter: str
+    """Its name: a bound (`at_least.reward`), closed, finished, best_of, duplicates, contamination."""
+    kept: bool
+    detail: str | None = None
+    """The value it saw and the bound, or what the row is a copy of."""
 
 
 class Explanation(BaseModel):
@@ -73,6 +87,23 @@ class Explanation(BaseModel):
     score: Score | None = None
     unscored: str | None = None
     """Why `rlt score` could not score it; another student may."""
+    student: str | None = None
+    """Who scored and measured it."""
+    student_digest: str | None = None
+    """Of that student's weights."""
+    measures: Measures | None = None
+    provenance: Provenance | None = None
+    license: str | None = None
+    """Of the problem, as its source names it."""
+    verdicts: tuple[Verdict, ...] = ()
+    """What each filter said, in the order in which they were asked; empty where nothing was selected."""
+    dropped: str | None = None
+    """Why it is not among the rows to train on although it could be made."""
+
+    @property
+    def kept(self) -> bool:
+        """It is a row to train on."""
+        return self.error is None and self.dropped is None
 
     @model_validator(mode="before")
     @classmethod
@@ -182,6 +213,13 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("score", SCORE_SCHEMA),
         ("unscored", pa.string()),
+        ("student", pa.string()),
+        ("student_digest", pa.string()),
+        ("measures", MEASURES_SCHEMA),
+        ("provenance", PROVENANCE_SCHEMA),
+        ("license", pa.string()),
+        ("verdicts", pa.list_(pa.struct([("filter", pa.string()), ("kept", pa.bool_()), ("detail", pa.string())]))),
+        ("dropped", pa.string()),
     ]
 )
 """The columns of Explanation in Parquet."""

@@ -12,11 +12,12 @@ from io import BytesIO
 import pyarrow as pa
 
 from server.datasets.datasets import DatasetKind
-from server.datasets.shards import ROW_SCHEMA, DatasetRow, Include, chosen, read_table, rows_of
+from server.datasets.shards import Include, chosen, read_table, rows_of
 from server.errors import Invalid, ServerError
 from server.jobs.jobs import Jobs
 from server.state.storage import Storage
 from server.state.tables import Job, Unit
+from student.explanations import SCHEMA, Explanation
 
 SHARD_TRIES = 3
 """How often a shard is looked up that is gone: a retry may replace it between the table and the storage."""
@@ -26,7 +27,7 @@ SHARD_TRIES = 3
 class RowPage:
     """Some rows, each with its place in the dataset, which is the cursor of a page that follows it."""
 
-    rows: Sequence[tuple[str, DatasetRow]]
+    rows: Sequence[tuple[str, Explanation]]
     has_more: bool
 
 
@@ -48,7 +49,7 @@ class DatasetRows:
     async def page(self, after: str | None, limit: int, include: Include) -> RowPage:
         """The next `limit` rows behind the place `after`; raises Invalid where that is none."""
         first, skipped = (0, 0) if after is None else _place(after)
-        found: list[tuple[str, DatasetRow]] = []
+        found: list[tuple[str, Explanation]] = []
         async for unit in self._units(first):
             table = await self._table(unit)
             rows = await asyncio.to_thread(rows_of, table)
@@ -71,7 +72,7 @@ class DatasetRows:
         for _ in range(SHARD_TRIES):
             if unit.shard is None:
                 rows = await self._kind.failed_unit(self._job, unit.number, unit.error or "no reason is known")
-                return pa.Table.from_pylist([row.model_dump() for row in rows], ROW_SCHEMA)
+                return pa.Table.from_pylist([row.model_dump() for row in rows], SCHEMA)
             try:
                 data = await self._storage.read(unit.shard)
             except FileNotFoundError:
@@ -83,7 +84,7 @@ class DatasetRows:
         )
 
 
-def _included(row: DatasetRow, include: Include) -> bool:
+def _included(row: Explanation, include: Include) -> bool:
     return include in ("all", "failed" if row.error is not None else "dropped" if row.dropped is not None else "ok")
 
 

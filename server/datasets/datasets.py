@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from server.datasets.selection import selected
-from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, DatasetRow, read_table, rows_of, write_rows
+from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, read_table, rows_of, write_rows
 from server.datasets.sources import ProblemReader, open_name
 from server.errors import ApiError, EngineRefused, NotFound, ServerError
 from server.jobs.jobs import JobRejected, Prepared, Progress, UnitOutcome, job_folder
@@ -124,7 +124,7 @@ async def store_problems(storage: Storage, job_id: str, problems: Sequence[Probl
 class Made:
     """A row, and of which kind its failure is."""
 
-    row: DatasetRow
+    row: Explanation
     failure: str | None = None
 
 
@@ -174,7 +174,7 @@ class DatasetKind:
         """Nothing is left to do: the shards are the dataset."""
         return job.result
 
-    async def failed_unit(self, job: Job, number: int, reason: str) -> list[DatasetRow]:
+    async def failed_unit(self, job: Job, number: int, reason: str) -> list[Explanation]:
         """The rows of a unit that failed as a whole, and so has no shard."""
         spec = DatasetSpec.of(job)
         asks = [_ask(spec, problem, _samples(spec)) for problem in await self._problems(job, number)]
@@ -213,18 +213,20 @@ class DatasetKind:
         items = await self._inputs(job).read(number)
         return [Problem(question=item["question"], solution=item["solution"], answer=item["answer"]) for item in items]
 
-    async def _kept(self, previous: Unit | None) -> Mapping[Key, DatasetRow]:
+    async def _kept(self, previous: Unit | None) -> Mapping[Key, Explanation]:
         if previous is None or previous.shard is None:
             return {}
         data = await self._storage.read(previous.shard)
         rows = await asyncio.to_thread(lambda: rows_of(read_table(BytesIO(data))))
         return {(row.problem_id, row.sample): row for row in rows if row.error is None}
 
-    async def _make(self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, DatasetRow]) -> list[Made]:
+    async def _make(
+        self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation]
+    ) -> list[Made]:
         groups = await together([self._of_problem(spec, problem, kept) for problem in problems])
         return [made for group in groups for made in group]
 
-    async def _of_problem(self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, DatasetRow]) -> list[Made]:
+    async def _of_problem(self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, Explanation]) -> list[Made]:
         """The rows of one problem in the order of their samples, selected."""
         old = {sample: kept[(problem.id, sample)] for sample in _samples(spec) if (problem.id, sample) in kept}
         new = await self._explained(spec, problem, [sample for sample in _samples(spec) if sample not in old])
@@ -244,7 +246,7 @@ class DatasetKind:
             rows = await explain(self._the_teachers, ask, self._scorer(spec))
         except (ApiError, EngineRefused, ScoringError) as error:
             return _all_failed(ask, spec, str(error), getattr(error, "code", "engine_refused"))
-        return [Made(_as_dataset_row(row)) for row in rows]
+        return [Made(row) for row in rows]
 
     def _scorer(self, spec: DatasetSpec) -> Student | None:
         if not spec.request.scored:
@@ -300,12 +302,8 @@ def _ask(spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> Ask:
     )
 
 
-def _as_dataset_row(row: Explanation) -> DatasetRow:
-    return DatasetRow.model_validate(dict(row))
-
-
 def _all_failed(ask: Ask, spec: DatasetSpec, reason: str, failure: str) -> list[Made]:
-    return [Made(_as_dataset_row(row), failure) for row in failed(ask, spec.tags, reason)]
+    return [Made(row, failure) for row in failed(ask, spec.tags, reason)]
 
 
 def _outcome(made: Sequence[Made]) -> UnitOutcome:

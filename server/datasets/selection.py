@@ -5,12 +5,12 @@ Nothing is thrown away: a row that is not kept says why in `dropped`. A row that
 
 from collections.abc import Iterator, Sequence
 
-from server.datasets.shards import DatasetRow
 from server.teaching.explaining import rank
 from server.wire import DatasetRequest, Filters, Measure
+from student.explanations import Explanation
 
 
-def selected(rows: Sequence[DatasetRow], request: DatasetRequest) -> list[DatasetRow]:
+def selected(rows: Sequence[Explanation], request: DatasetRequest) -> list[Explanation]:
     """The rows of one problem in their order, each with its `dropped` as this request has it."""
     judged = [row.model_copy(update={"dropped": _fault(row, request.filters)}) for row in rows]
     left = [row for row in judged if row.kept]
@@ -23,12 +23,12 @@ def selected(rows: Sequence[DatasetRow], request: DatasetRequest) -> list[Datase
     ]
 
 
-def _fault(row: DatasetRow, filters: Filters) -> str | None:
+def _fault(row: Explanation, filters: Filters) -> str | None:
     """The first filter that turns a row away, and how."""
     return None if row.error is not None else next(_faults(row, filters), None)
 
 
-def _faults(row: DatasetRow, filters: Filters) -> Iterator[str]:
+def _faults(row: Explanation, filters: Filters) -> Iterator[str]:
     if filters.closed and not row.closed:
         yield "closed: its end tag was not reached"
     if filters.finished and not row.finished:
@@ -43,7 +43,7 @@ def _faults(row: DatasetRow, filters: Filters) -> Iterator[str]:
             yield from _out_of_bounds(row, measure, bound)
 
 
-def _out_of_bounds(row: DatasetRow, measure: Measure, bound: float) -> Iterator[str]:
+def _out_of_bounds(row: Explanation, measure: Measure, bound: float) -> Iterator[str]:
     value = getattr(row.score, measure, None)
     name = f"{'max' if measure == 'rkl' else 'min'}_{measure}"
     if value is None:

@@ -22,30 +22,9 @@ UNIT_TOKENS = 2**21
 """Tokens that a unit's rows may have at most, unless one problem has more: 80 MB while they are Python's numbers."""
 
 
-class DatasetRow(Explanation):
-    """One explanation of a dataset, one that failed (`error` says why), or one that a filter turned away."""
-
-    dropped: str | None = None
-    """Why it is not among the rows to train on although it could be made."""
-
-    @property
-    def kept(self) -> bool:
-        """It is a row to train on."""
-        return self.error is None and self.dropped is None
-
-
-ROW_SCHEMA = SCHEMA.append(pa.field("dropped", pa.string()))
-"""The columns of a shard."""
-
-
-def schema_of(include: Include) -> pa.Schema:
-    """The columns in which these rows are handed out; rows to train on are exactly an Explanation's."""
-    return ROW_SCHEMA if include in ("dropped", "all") else SCHEMA
-
-
-def write_rows(file: BinaryIO, rows: Sequence[DatasetRow]) -> None:
+def write_rows(file: BinaryIO, rows: Sequence[Explanation]) -> None:
     """Writes one shard."""
-    write_table(file, [row.model_dump() for row in rows], ROW_SCHEMA)
+    write_table(file, [row.model_dump() for row in rows], SCHEMA)
 
 
 def write_table(file: BinaryIO, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
@@ -59,17 +38,16 @@ def read_table(file: BinaryIO) -> pa.Table:
 
 
 def chosen(table: pa.Table, include: Include) -> pa.Table:
-    """The rows of a shard that are asked for, in their order, with the columns of schema_of."""
+    """The rows of a shard that are asked for, in their order."""
     failed, dropped = pc.is_valid(table["error"]), pc.is_valid(table["dropped"])
     masks = {
         "ok": pc.invert(pc.or_(failed, dropped)),
         "failed": failed,
         "dropped": pc.and_not(dropped, failed),
     }
-    rows = table if include == "all" else table.filter(masks[include])
-    return rows.select(schema_of(include).names)
+    return table if include == "all" else table.filter(masks[include])
 
 
-def rows_of(table: pa.Table) -> list[DatasetRow]:
+def rows_of(table: pa.Table) -> list[Explanation]:
     """The rows of a shard, or of a part of one."""
-    return [DatasetRow.model_validate(row) for row in table.to_pylist()]
+    return [Explanation.model_validate(row) for row in table.to_pylist()]

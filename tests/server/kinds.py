@@ -11,7 +11,6 @@ from server.batches.batches import BatchKind
 from server.configs import EngineSettings
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, dataset_spec, store_problems
-from server.datasets.shards import DatasetRow
 from server.engine.protocol import Generation
 from server.jobs.jobs import JobKind, Jobs, UnitOutcome
 from server.state.database import Database
@@ -20,6 +19,7 @@ from server.state.storage import Storage
 from server.state.tables import Job, Unit
 from server.teaching.teachers import Teachers
 from server.wire import DatasetRequest
+from student.explanations import Explanation
 from student.models import load_tokenizer
 from tests.server.scripted_engine import ScriptedEngine
 
@@ -75,7 +75,7 @@ class Bench:
         async with self.database.session() as session:
             await session.merge(Unit(job_id=job.id, number=number, **whole))
 
-    async def rows(self, job: Job, include: Any = "all") -> list[DatasetRow]:
+    async def rows(self, job: Job, include: Any = "all") -> list[Explanation]:
         """The rows of a dataset."""
         page = await DatasetRows(job, self.jobs, self.storage, self.datasets).page(None, 10_000, include)
         return [row for _, row in page.rows]

@@ -85,7 +85,7 @@ def test_unclosed_failed_and_unusable_rows_are_left_out_and_counted(
 
 
 def test_no_row_left_is_refused_with_the_reasons(student_format: StudentFormat) -> None:
-    with pytest.raises(ProblemError, match=r"none of 1 explanations can be trained on \(1 unclosed, 0 unusable\)"):
+    with pytest.raises(ProblemError, match=r"none of 1 .* \(1 unclosed, 0 unusable, 0 dropped"):
         prepare([explained(closed=False)], student_format, "explanation")
 
 
@@ -144,3 +144,8 @@ def test_a_mistyped_input_binds_no_folder(
     assert run(tmp_path, tiny_model_folder) == 1
     assert "rows.jsonl" in capsys.readouterr().err
     assert not (tmp_path / "student").exists()
+
+
+def test_a_row_that_a_selection_turned_away_is_no_lesson(student_format: StudentFormat) -> None:
+    lesson = prepare([explained(), explained(sample=1, dropped="leak 0.9")], student_format, "explanation")
+    assert (len(lesson.rows), lesson.dropped, lesson.unusable) == (1, 1, 0)

@@ -12,7 +12,7 @@ from server.datasets.dataset_requests import make_dataset
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, described
 from server.datasets.exports import DOWNLOADS, ExportFormat, export
-from server.datasets.shards import DatasetRow, Include, schema_of
+from server.datasets.shards import Include
 from server.errors import WrongState
 from server.jobs.jobs import job_folder
 from server.service import Parts
@@ -21,6 +21,7 @@ from server.state.tables import TERMINAL, Job
 from server.web.access import Caller, needs
 from server.web.events import EventStream, event
 from server.wire import Answer, Dataset, DatasetRequest, Page
+from student.explanations import SCHEMA, Explanation
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 WATCH_SECONDS = 0.5
@@ -136,7 +137,7 @@ async def retry_dataset(request: Request, dataset: str) -> Dataset:
 
 
 @router.get(
-    "/{dataset}/rows", dependencies=[needs("datasets")], response_model=Page[DatasetRow], summary="Look into a dataset"
+    "/{dataset}/rows", dependencies=[needs("datasets")], response_model=Page[Explanation], summary="Look into a dataset"
 )
 async def list_rows(
     request: Request,
@@ -152,7 +153,7 @@ async def list_rows(
     parts: Parts = request.app.state.parts
     page = await (await _rows(parts, dataset)).page(after, limit, include)
     places, rows = [place for place, _ in page.rows], [row for _, row in page.rows]
-    answer = Page[DatasetRow].of(rows, places, page.has_more)
+    answer = Page[Explanation].of(rows, places, page.has_more)
     return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
 
@@ -178,7 +179,7 @@ async def export_dataset(
     if job.status not in TERMINAL:
         raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
     download = DOWNLOADS[form]
-    encoder = download.encoder(schema_of(include), job.id, job.finished_at or job.created_at)
+    encoder = download.encoder(SCHEMA, job.id, job.finished_at or job.created_at)
     chunks = export(encoder, (await _rows(parts, dataset)).tables(include))
     first = await anext(chunks, b"")  # what fails at once has its own status
 

@@ -15,14 +15,14 @@ import pytest
 
 from server.datasets import exports
 from server.datasets.exports import DOWNLOADS, ExportFormat, export
-from server.datasets.shards import DatasetRow, chosen, schema_of
-from student.explanations import Explanation, Score, read_explanations
+from server.datasets.shards import chosen
+from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.tags import RLT
 
 
-def rows(count: int, first: int = 0) -> list[DatasetRow]:
+def rows(count: int, first: int = 0) -> list[Explanation]:
     return [
-        DatasetRow(
+        Explanation(
             problem_id=f"p{number // 2}",
             sample=number % 2,
             question="1 + 1?",
@@ -39,8 +39,8 @@ def rows(count: int, first: int = 0) -> list[DatasetRow]:
     ]
 
 
-def table(made: list[DatasetRow]) -> pa.Table:
-    schema = schema_of("all")
+def table(made: list[Explanation]) -> pa.Table:
+    schema = SCHEMA
     return chosen(pa.Table.from_pylist([row.model_dump() for row in made], schema), "ok")
 
 
@@ -51,21 +51,17 @@ async def _each(tables: Iterable[pa.Table]) -> AsyncIterator[pa.Table]:
 
 def exported(form: ExportFormat, tables: Iterable[pa.Table]) -> bytes:
     async def joined() -> bytes:
-        encoder = DOWNLOADS[form].encoder(schema_of("ok"), "ds_1", 1_700_000_000)
+        encoder = DOWNLOADS[form].encoder(SCHEMA, "ds_1", 1_700_000_000)
         return b"".join([data async for data in export(encoder, _each(tables))])
 
     return asyncio.run(joined())
-
-
-def explanations(made: list[DatasetRow]) -> list[Explanation]:
-    return [Explanation.model_validate(row.model_dump(exclude={"dropped"})) for row in made]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_an_export_is_read_by_the_other_verbs(form: ExportFormat, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{form}"
     path.write_bytes(exported(form, [table(rows(3)), table(rows(5, 3))]))
-    assert read_explanations(str(path), RLT) == explanations(rows(8))
+    assert read_explanations(str(path), RLT) == rows(8)
 
 
 def test_a_tar_holds_a_folder_that_datasets_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +72,9 @@ def test_a_tar_holds_a_folder_that_datasets_loads(tmp_path: Path, monkeypatch: p
         tar.extractall(tmp_path, filter="data")
     loaded = datasets.load_from_disk(str(tmp_path / "ds_1"))
     assert len(list((tmp_path / "ds_1").glob("*.arrow"))) == 2
-    assert [Explanation.model_validate(row) for row in loaded] == explanations(rows(9))
+    assert [Explanation.model_validate(row) for row in loaded] == rows(9)
     # The folder is one that rlt's own verbs read too.
-    assert read_explanations(str(tmp_path / "ds_1"), RLT) == explanations(rows(9))
+    assert read_explanations(str(tmp_path / "ds_1"), RLT) == rows(9)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
@@ -89,7 +85,7 @@ def test_an_export_without_rows_is_a_whole_file(form: ExportFormat, tmp_path: Pa
     if form == "jsonl":
         assert data == b""
     elif form == "parquet":
-        assert pq.read_table(io.BytesIO(data)).schema.equals(schema_of("ok"))
+        assert pq.read_table(io.BytesIO(data)).schema.equals(SCHEMA)
     else:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(tmp_path, filter="data")
@@ -109,7 +105,7 @@ def test_six_times_the_rows_take_no_more_memory(form: ExportFormat, monkeypatch:
     shard = table([row.model_copy(update={"explanation": random.randbytes(4000).hex()}) for row in rows(100)])
 
     async def peak(shards: int) -> int:
-        encoder = DOWNLOADS[form].encoder(schema_of("ok"), "ds_1", 0)
+        encoder = DOWNLOADS[form].encoder(SCHEMA, "ds_1", 0)
         before = pa.total_allocated_bytes()
         most = 0
         tracemalloc.start()

@@ -5,18 +5,17 @@ from typing import Any
 import pytest
 
 from server.datasets.selection import selected
-from server.datasets.shards import DatasetRow
 from server.wire import DatasetRequest
-from student.explanations import Score
+from student.explanations import Explanation, Score
 
 
-def row(sample: int, reward: float | None = None, rkl: float | None = None, **values: Any) -> DatasetRow:
+def row(sample: int, reward: float | None = None, rkl: float | None = None, **values: Any) -> Explanation:
     score = None if reward is None else Score(reward=reward, rss=2 * reward, ss_mean=0, ss_min=0, rkl=rkl)
     whole = {"explanation": "so", "closed": True, "finished": True} | values
-    return DatasetRow(problem_id="p", sample=sample, question="q", solution="s", score=score, **whole)
+    return Explanation(problem_id="p", sample=sample, question="q", solution="s", score=score, **whole)
 
 
-def dropped(rows: list[DatasetRow], **asked: Any) -> dict[int, str]:
+def dropped(rows: list[Explanation], **asked: Any) -> dict[int, str]:
     request = DatasetRequest.model_validate({"source": "own/set", **asked})
     return {row.sample: row.dropped for row in selected(rows, request) if row.dropped is not None}
 

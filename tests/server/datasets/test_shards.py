@@ -5,12 +5,12 @@ from io import BytesIO
 import pyarrow as pa
 import pytest
 
-from server.datasets.shards import ROW_SCHEMA, DatasetRow, Include, chosen, read_table, rows_of, write_rows
-from student.explanations import SCHEMA, Score
+from server.datasets.shards import Include, chosen, read_table, rows_of, write_rows
+from student.explanations import SCHEMA, Explanation, Score
 
 
-def row(number: int, **values: object) -> DatasetRow:
-    return DatasetRow.model_validate(
+def row(number: int, **values: object) -> Explanation:
+    return Explanation.model_validate(
         {
             "problem_id": "p",
             "sample": number,
@@ -26,7 +26,7 @@ def row(number: int, **values: object) -> DatasetRow:
     )
 
 
-def shard(*rows: DatasetRow) -> pa.Table:
+def shard(*rows: Explanation) -> pa.Table:
     file = BytesIO()
     write_rows(file, rows)
     return read_table(BytesIO(file.getvalue()))
@@ -47,7 +47,7 @@ def test_rows_come_back_as_they_were_written() -> None:
 
 
 def test_a_shard_without_rows_has_all_columns() -> None:
-    assert shard().schema.names == ROW_SCHEMA.names
+    assert shard().schema.names == SCHEMA.names
     assert rows_of(shard()) == []
 
 
@@ -56,7 +56,3 @@ def test_a_shard_without_rows_has_all_columns() -> None:
 )
 def test_each_row_is_either_ok_or_failed_or_dropped(include: Include, samples: list[int]) -> None:
     assert chosen(shard(*ROWS), include)["sample"].to_pylist() == samples
-
-
-def test_rows_to_train_on_have_the_columns_of_an_explanation_and_no_more() -> None:
-    assert chosen(shard(*ROWS), "ok").schema.names == SCHEMA.names

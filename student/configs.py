@@ -4,12 +4,14 @@ import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
+Grading = Literal["math", "exact", "choice", "countdown"]
 
 
 class ProblemSource(Config):
@@ -190,6 +192,44 @@ class ScratchConfig(ProblemSource, ModelSettings):
         return self
 
 
+class CountdownConfig(Config):
+    """Draws countdown problems: make a number out of others by the four operations, each number once."""
+
+    out: str
+    """Where to write the problems (JSONL or Parquet)."""
+    count: int = Field(1000, gt=0)
+    """How many, no question twice."""
+    fewest: int = Field(3, ge=2)
+    """Numbers in a problem at least."""
+    most: int = Field(4, ge=2, le=8)
+    """Numbers in a problem at most."""
+    largest_number: int = Field(25, ge=2)
+    """Numbers are 1 to this."""
+    largest_target: int = Field(100, ge=2)
+    """Targets, and every step on the way to them, are 1 to this."""
+    seed: int = 0
+    """Which problems."""
+
+    @model_validator(mode="after")
+    def _fewest_is_less(self) -> Self:
+        if self.fewest > self.most:
+            raise ValueError(f"fewest ({self.fewest}) must not be more than most ({self.most})")
+        return self
+
+
+class CompareConfig(Config):
+    """Compares two evaluations problem by problem: the difference and its interval, what was gained, what forgotten."""
+
+    first: CliPositionalArg[str]
+    """Folder of an evaluation (`rlt evaluate --out`): the model before, or the one to compare with."""
+    second: CliPositionalArg[str]
+    """Folder of the other evaluation, of the same problems."""
+    out: str | None = None
+    """Where to write the comparison as JSON; unset only prints it."""
+    seed: int = 0
+    """Of the bootstrap's resampling."""
+
+
 class DistillConfig(ModelSettings):
     """Trains a student on question -> thought -> solution, from explanations."""
 
@@ -222,8 +262,9 @@ class EvaluateConfig(ProblemSource, ModelSettings):
     """Samples a problem (1 is enough at temperature 0)."""
     tags: TagStyle = "rlt"
     """Tag style."""
-    grading: Literal["math", "exact"] = "math"
-    """math = math-verify (LaTeX, fractions, units); exact = the same text, space aside."""
+    grading: Grading = "math"
+    """math = math-verify (LaTeX, fractions, units); exact = the same text, space aside; choice = an option's letter;
+    countdown = any expression of the same numbers and value."""
     sampling: SamplingSettings = SamplingSettings()
     """How solutions are sampled."""
 
@@ -241,4 +282,6 @@ VERBS = [
     ),
     Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
+    Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),
+    Verb(22, "countdown", "draw countdown problems, a task to transfer to", CountdownConfig, "student.countdown:main"),
 ]

@@ -2,9 +2,10 @@
 
     pass@1 = mean over problems of (mean over samples of correct), with a 95 % bootstrap interval over problems
     pass@k = mean over problems of 1 - C(n - c, k) / C(n, k),  c of n samples correct (unbiased; arXiv 2107.03374)
+    maj@k  = mean over problems of P(the commonest answer of k samples is right), see votes.py
 
 Writes report.json, report.txt (also printed) and generations.jsonl; a killed run goes on, and the same seed gives the
-same report. Left out: majority voting, and comparison of two reports.
+same report. Left out: comparison of two evaluations, which is compare.py.
 """
 
 import json
@@ -13,13 +14,12 @@ from contextlib import closing
 from itertools import groupby
 from math import comb
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
-from student.configs import EvaluateConfig, SamplingSettings
+from student.configs import EvaluateConfig, Grading, SamplingSettings
 from student.engine import Engine, Sample, engine_choice, open_engine
 from student.grading import gold_answer, grade, solution_section
 from student.models import load_tokenizer, resolve_device, resolve_dtype, weights_digest
@@ -29,6 +29,7 @@ from student.reading import StudentFormat
 from student.row_file import RowFile, naming
 from student.sampling import Task, longest_prompt, plan, refuse_too_long, sample_tasks, write_samples
 from student.tags import STYLES
+from student.votes import majority_at
 
 
 class Generation(BaseModel):
@@ -66,7 +67,7 @@ class Setup(BaseModel):
     digest: str = ""
     """Of the model's weights."""
     tags: str = "rlt"
-    grading: Literal["math", "exact"] = "math"
+    grading: Grading = "math"
     samples: int
     sampling: SamplingSettings
 
@@ -94,6 +95,8 @@ class EvaluationReport(BaseModel):
     pass_at_1: Estimate
     pass_at_k: dict[int, float]
     """For k = 1, 2, 4, ... up to the samples a problem."""
+    maj_at_k: dict[int, float] = Field(default_factory=dict)
+    """The same k from 3 samples on: two can only agree or tie."""
     truncated: float
     """Share of generations cut before they ended."""
     no_answer: float
@@ -148,6 +151,7 @@ def report(generations: Sequence[Generation], setup: Setup, engine: str, precisi
         generations=rows,
         pass_at_1=bootstrap_mean(right / setup.samples, setup.sampling.seed),
         pass_at_k={k: float(np.mean([pass_at(k, setup.samples, c) for c in right])) for k in _powers(setup.samples)},
+        maj_at_k=_majorities(groups, setup),
         truncated=sum(row.error is None and not row.finished for row in generations) / rows,
         no_answer=sum(row.solution is None for row in generations) / rows,
         impossible=sum(row.error is not None for row in generations),
@@ -177,6 +181,14 @@ def bootstrap_mean(shares: np.ndarray, seed: int) -> Estimate:
         resampled = stats.bootstrap((shares,), np.mean, method="BCa", rng=seed, batch=1000)
         interval = resampled.confidence_interval
     return Estimate(value=mean, low=float(interval.low), high=float(interval.high))
+
+
+def _majorities(groups: Sequence[Sequence[Generation]], setup: Setup) -> dict[int, float]:
+    sizes = [k for k in _powers(setup.samples) if k > 2]
+    if not sizes:
+        return {}
+    solutions = [[row.solution for row in group] for group in groups]
+    return majority_at(solutions, [[row.correct for row in group] for group in groups], sizes, setup.grading)
 
 
 def _powers(samples: int) -> list[int]:
@@ -248,6 +260,7 @@ def table(report: EvaluationReport) -> str:
     figures = [
         ("pass@1", f"{one.value:7.2%}   95 % interval {one.low:.2%} to {one.high:.2%}"),
         *((f"pass@{k}", f"{share:7.2%}") for k, share in report.pass_at_k.items() if k > 1),
+        *((f"maj@{k}", f"{share:7.2%}") for k, share in report.maj_at_k.items()),
         ("truncated", f"{report.truncated:7.2%}"),
         ("no answer", f"{report.no_answer:7.2%}"),
         ("mean tokens", f"{report.mean_tokens:7.1f}"),

@@ -1,4 +1,9 @@
-r"""Is a text the right answer? `math` asks math-verify (LaTeX, fractions, units), `exact` compares all but the space.
+r"""Is a text the right answer? By one of four methods:
+
+    math        math-verify: LaTeX, fractions, sets, units
+    exact       the same text, space aside
+    choice      the letter of an option, however it is wrapped
+    countdown   any expression of the same numbers with the same value (expressions.py)
 
 math-verify parses and simplifies whatever a model wrote, so one sample can cost hours (`9^{9^{9^9}}`), and the
 library's own deadline is a signal that works in the main thread alone. It therefore runs in one side process
@@ -7,19 +12,26 @@ any judgement of the steps; only the answer is compared.
 """
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
+from student.expressions import solves
 from student.grading_process import Grader
 from student.problems import Problem
 from student.tags import Tags
 
-Method = Literal["math", "exact"]
+Method = Literal["math", "exact", "choice", "countdown"]
 
 TEXT_LIMIT = 10_000
 """Characters of a text that math-verify reads, from its end: the answer comes last, and its patterns are not linear."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?P<bare>[^\s${}\\]+))")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_SAID_LETTER = re.compile(
+    r"(?:answer|option|choice|choose)(?:\s+is)?\s*:?\s*[*$({\[]*(?-i:([A-J]))(?![\w'])", re.IGNORECASE
+)
+_LONE_LETTER = re.compile(r"(?<![\w'])([A-J])(?=[).,:;\]}*]|\s*$)")
 _GRADER = Grader()
 
 
@@ -38,9 +50,35 @@ def grade(text: str, answer: str, method: Method = "math") -> bool:
         return False
     if _squeezed(text) == _squeezed(answer):
         return True
-    if method == "exact" or len(answer) > TEXT_LIMIT:
+    if len(answer) > TEXT_LIMIT:
         return False
-    return _GRADER.agrees(text[-TEXT_LIMIT:], answer)
+    return _JUDGES[method](text[-TEXT_LIMIT:], answer)
+
+
+def chosen_letter(text: str) -> str | None:
+    r"""The option that a text chooses: in its last box, else as its last "answer is B", else the last letter by itself.
+
+    >>> chosen_letter("The answer is (C)."), chosen_letter(r"A or B, so \boxed{\text{B}}"), chosen_letter("A fine day")
+    ('C', 'B', None)
+    """
+    boxed = last_boxed(text)
+    looked_at = text if boxed is None else _TEXT.sub(r"\1", boxed)
+    letters = _SAID_LETTER.findall(looked_at) or _LONE_LETTER.findall(looked_at)
+    return letters[-1] if letters else None
+
+
+def _same_choice(text: str, answer: str) -> bool:
+    chosen = chosen_letter(text)
+    return chosen is not None and chosen == chosen_letter(answer)
+
+
+_JUDGES: dict[Method, Callable[[str, str], bool]] = {
+    "math": _GRADER.agrees,
+    "exact": lambda text, answer: False,
+    "choice": _same_choice,
+    "countdown": solves,
+}
+"""What each method says of texts that are not the same."""
 
 
 def gold_answer(problem: Problem) -> str:

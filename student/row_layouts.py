@@ -1,7 +1,8 @@
 """What the columns of a row mean: one object a layout, each turning a row into a Problem or saying why it cannot.
 
-The layouts are plain columns under their usual names, GSM8K (the answer column holds `rationale #### answer`), and
-conversations (Bespoke-Stratos, Sky-T1, OpenThoughts), whose assistant text holds the tagged thought and solution.
+The layouts are plain columns under their usual names, GSM8K (the answer column holds `rationale #### answer`),
+multiple choice, and conversations (Bespoke-Stratos, Sky-T1, OpenThoughts), whose assistant text holds the tagged
+thought and solution.
 Texts are taken as they are, never trimmed; columns that mean nothing here are kept as metadata. Left out: conversations
 of several turns, and any repair of a row.
 """
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from student.errors import ConfigError
 from student.grading import solution_section, stated_answer
-from student.problems import Problem
+from student.problems import Problem, content_id
 from student.rows import shown
 from student.tags import STYLES, Tags
 
@@ -122,6 +123,65 @@ class Conversations:
         return {"question": question, "solution": solution, "reasoning_trace": thought, "answer": answer}
 
 
+class Choices:
+    """Multiple choice: a list of options and which is right, or GPQA's columns of right and wrong answers.
+
+    Options are shuffled by the question's own hash, the same way each time: GPQA's right answer always stands first,
+    and a model may like one letter. The problem's answer is the letter; grade with `--grading choice`.
+    """
+
+    name = "multiple choice, options shuffled"
+    reads = ("question", "answer")
+
+    def fits(self, row: Mapping[str, Any], found: Mapping[str, str]) -> bool:
+        return "question" in found and bool(_option_list(row) or _gpqa_options(row))
+
+    def fields(self, row: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        options, right = _gpqa_options(row) or _marked_options(row, row.get(found.get("answer", "label")))
+        question = checked_text(row[found["question"]], "question")
+        order = sorted(range(len(options)), key=lambda place: content_id(question, options[place], str(place)))
+        lines = [f"{letter}) {options[place]}" for letter, place in zip(LETTERS, order, strict=False)]
+        answer = LETTERS[order.index(right)]
+        return {
+            "question": "\n".join([question, "", *lines, "", "Answer with the letter of the right option."]),
+            "solution": lines[order.index(right)],
+            "answer": answer,
+        }
+
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def _option_list(row: Mapping[str, Any]) -> list[Any] | None:
+    """The options as they stand in a row: a list, or ARC's object of texts and labels."""
+    value = next((row[name] for name in ("choices", "options") if row.get(name)), None)
+    texts = value.get("text") if isinstance(value, dict) else value
+    return texts if isinstance(texts, list) else None
+
+
+def _marked_options(row: Mapping[str, Any], mark: Any) -> tuple[list[str], int]:
+    """Options and the place of the right one, which a number from 0, a letter, a label or its text marks."""
+    options = [checked_text(answer_text(option), "an option") for option in _option_list(row) or ()]
+    if not 2 <= len(options) <= len(LETTERS):
+        raise BadRow(f"{len(options)} options; 2 to {len(LETTERS)} are read")
+    named = row.get("choices")
+    labels = [str(label) for label in named.get("label", ())] if isinstance(named, dict) else list(LETTERS)
+    if isinstance(mark, int) and not isinstance(mark, bool) and 0 <= mark < len(options):
+        return options, mark
+    for names in (labels[: len(options)], options):
+        if isinstance(mark, str) and mark.strip() in names:
+            return options, names.index(mark.strip())
+    raise BadRow(f"answer {shown(mark)} is no option: give its number from 0, its letter or its text")
+
+
+def _gpqa_options(row: Mapping[str, Any]) -> tuple[list[str], int] | None:
+    by_name = {name.casefold(): value for name, value in row.items()}
+    names = ("correct answer", "incorrect answer 1", "incorrect answer 2", "incorrect answer 3")
+    if not all(name in by_name for name in names):
+        return None
+    return [checked_text(answer_text(by_name[name]), name).strip() for name in names], 0
+
+
 def _turns(conversation: Any, column: str) -> list[tuple[str, str]]:
     if not isinstance(conversation, list):
         raise BadRow(f"{column} is {shown(conversation)}, a list of turns is expected")
@@ -154,7 +214,7 @@ def _thought_section(reply: str, tags: Tags) -> str | None:
     return (rest if opened else head).strip() if closed else None
 
 
-LAYOUTS: tuple[Layout, ...] = (Gsm8k(), Columns(), Conversations())
+LAYOUTS: tuple[Layout, ...] = (Choices(), Gsm8k(), Columns(), Conversations())
 """The first that fits a row reads it."""
 
 

@@ -197,3 +197,15 @@ def test_in_think_style_the_solution_is_what_follows_the_thought(text: str, sect
 def test_no_answer_of_the_training_data_is_wrong_for_itself_boxed() -> None:
     for answer in ("72", "1,000", "3/4", "-2.5", "12.50", "0"):
         assert grade(rf"Hence \boxed{{{answer}}}.", answer)
+
+
+@pytest.mark.parametrize(
+    "text", ["B", "(B)", "The answer is B because A is wrong.", r"\boxed{\text{B}}", "B) 4", "**B**"]
+)
+def test_the_letter_of_an_option_is_found_however_it_is_wrapped(text: str) -> None:
+    assert grade(text, "B", "choice")
+
+
+@pytest.mark.parametrize("text", ["", "A", "A fine day", "I think so", "The answer is A, not B", "B or, no: answer: C"])
+def test_another_letter_or_none_is_wrong(text: str) -> None:
+    assert not grade(text, "B", "choice")

@@ -232,3 +232,49 @@ def test_a_foreign_id_is_kept_and_our_own_is_not_kept_twice() -> None:
 
 def test_columns_are_found_once_for_rows_of_the_same_columns() -> None:
     assert find_columns(("Problem", "Answer")) is find_columns(("Problem", "Answer"))
+
+
+GPQA = {
+    "Question": "What is water?",
+    "Correct Answer": "H2O\n",
+    "Incorrect Answer 1": "CO2",
+    "Incorrect Answer 2": "O2",
+    "Incorrect Answer 3": "N2",
+}
+
+
+def test_gpqa_options_are_shuffled_the_same_way_each_time_and_the_letter_follows() -> None:
+    reader = RowReader({}, RLT)
+    problems = [reader.problem({**GPQA, "Question": f"What is water ({number})?"}) for number in range(60)]
+    assert problems == [reader.problem({**GPQA, "Question": f"What is water ({number})?"}) for number in range(60)]
+    for problem in problems:
+        assert problem.solution == f"{problem.answer}) H2O"
+        assert f"\n{problem.solution}\n" in problem.question
+    assert {problem.answer for problem in problems} == {"A", "B", "C", "D"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "2 + 2?", "choices": ["3", "4", "5"], "answer": 1},
+        {"question": "2 + 2?", "options": ["3", "4", "5"], "answer": "B"},
+        {"question": "2 + 2?", "options": [3, 4, 5], "answer": "4"},
+        {"question": "2 + 2?", "choices": {"text": ["3", "4", "5"], "label": ["p", "q", "r"]}, "answer": "q"},
+    ],
+)
+def test_the_right_option_is_marked_by_number_letter_text_or_label(row: dict[str, Any]) -> None:
+    problem = RowReader({}, RLT).problem(row)
+    assert problem.solution == f"{problem.answer}) 4"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "q?", "choices": ["3", "4"], "answer": 2}, "answer 2 is no option"),
+        ({"question": "q?", "choices": ["3", "4"], "answer": None}, "answer None is no option"),
+        ({"question": "q?", "choices": ["3"], "answer": 0}, "1 options; 2 to 10 are read"),
+    ],
+)
+def test_an_option_that_is_not_there_is_a_bad_row(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadRow, match=reason):
+        RowReader({}, RLT).problem(row)

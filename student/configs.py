@@ -11,6 +11,7 @@ from student.config import Config
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
+ExportFormat = Literal["trl-prompt-completion", "trl-messages", "bespoke-stratos", "llamafactory-sharegpt"]
 Grading = Literal["math", "exact", "choice", "countdown"]
 
 
@@ -251,6 +252,23 @@ class DistillConfig(ModelSettings):
     """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
 
 
+class ExportConfig(Config):
+    """Writes the rows to train on in the format of another trainer, with the files that it needs beside them."""
+
+    rows: str
+    """Explanations (JSONL, Parquet), a dataset folder of `rlt select`, or problems with a reasoning_trace column."""
+    format: ExportFormat
+    """The format to write."""
+    out: str
+    """Folder for the data, what the trainer needs beside it, and export.json with the counts."""
+    file: Literal["parquet", "jsonl"] = "parquet"
+    """How the rows are stored."""
+    keep_unclosed: bool = False
+    """Also write explanations that never reached their end tag."""
+    tags: TagStyle = "rlt"
+    """Tag style of what the student learns to write."""
+
+
 class EvaluateConfig(ProblemSource, ModelSettings):
     """Samples a student's solutions to problems and grades them: pass@1 with bootstrap intervals, truncation rate."""
 
@@ -281,6 +299,7 @@ VERBS = [
         "student.scratch:main",
     ),
     Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
+    Verb(24, "export", "write explanations in another trainer's format", ExportConfig, "student.exports.export:main"),
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
     Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),
     Verb(22, "countdown", "draw countdown problems, a task to transfer to", CountdownConfig, "student.countdown:main"),

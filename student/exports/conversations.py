@@ -1,0 +1,86 @@
+"""The formats of supervised fine-tuning: a conversation a row.
+
+No row mixes texts and message lists under the names that TRL looks at, and no file of messages has a `prompt`: TRL
+would guess its kind, or ask for a `completion` (export-formats GC-1, GC-2).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from student.exports.arrow_text import turns, turns_type
+from student.exports.formats import column, schema_of, with_provenance
+
+PROMPT_COMPLETION = schema_of(("prompt", turns_type()), ("completion", turns_type()))
+MESSAGES = schema_of(("messages", turns_type()))
+SHAREGPT = schema_of(("system", pa.string()), ("conversations", turns_type("from", "value")))
+DATASET = "rlt"
+"""The name under which LLaMA-Factory finds the data."""
+
+
+@dataclass(frozen=True)
+class PromptCompletion:
+    """TRL learns the completion alone by default, so this is the format that trains what `rlt distill` trains."""
+
+    name: str = "trl-prompt-completion"
+    purpose: str = "TRL's SFTTrainer, which learns the completion only"
+    schema: pa.Schema = PROMPT_COMPLETION
+
+    def convert(self, lessons: pa.Table) -> pa.Table:
+        prompt = turns([("system", column(lessons, "system")), ("user", column(lessons, "question"))])
+        completion = turns([("assistant", column(lessons, "written"))])
+        return with_provenance(lessons, self.schema, prompt, completion)
+
+    def glue(self, data: str) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Messages:
+    """One list of messages; TRL learns all of it unless it is told `assistant_only_loss`."""
+
+    name: str = "trl-messages"
+    purpose: str = "whoever reads chat messages: TRL, axolotl's chat_template, verl's SFT, prime-rl"
+    schema: pa.Schema = MESSAGES
+
+    def convert(self, lessons: pa.Table) -> pa.Table:
+        roles = {"system": "system", "user": "question", "assistant": "written"}
+        spoken = [(role, column(lessons, name)) for role, name in roles.items()]
+        return with_provenance(lessons, self.schema, turns(spoken))
+
+    def glue(self, data: str) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass(frozen=True)
+class ShareGpt:
+    """`conversations` of `from` and `value` with the system message in a column of its own."""
+
+    name: str
+    purpose: str
+    user: str
+    assistant: str
+    declared: bool = False
+    """LLaMA-Factory's dataset_info.json is written beside the data."""
+    schema: pa.Schema = SHAREGPT
+
+    def convert(self, lessons: pa.Table) -> pa.Table:
+        spoken = [(self.user, column(lessons, "question")), (self.assistant, column(lessons, "written"))]
+        return with_provenance(lessons, self.schema, column(lessons, "system"), turns(spoken, "from", "value"))
+
+    def glue(self, data: str) -> Mapping[str, str]:
+        if not self.declared:
+            return {}
+        columns = {"messages": "conversations", "system": "system"}
+        entry = {"file_name": data, "formatting": "sharegpt", "columns": columns}
+        return {"dataset_info.json": json.dumps({DATASET: entry}, indent=2) + "\n"}
+
+
+BESPOKE_STRATOS = ShareGpt(
+    "bespoke-stratos", "trainers of Sky-T1, Bespoke-Stratos and OpenThoughts", user="user", assistant="assistant"
+)
+LLAMAFACTORY_SHAREGPT = ShareGpt(
+    "llamafactory-sharegpt", "LLaMA-Factory, as the dataset `rlt`", user="human", assistant="gpt", declared=True
+)

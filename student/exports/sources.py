@@ -1,0 +1,102 @@
+"""Explanations from files as Arrow tables of at most a batch, so that their number does not matter.
+
+Our own rows (JSONL, Parquet, a dataset folder of `rlt select`) are read column by column; anything else that
+read_explanations takes, such as problems with a trace, is read by it. Left out: the columns that no format uses, and
+the check of each row by Explanation.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from student.errors import ProblemError
+from student.explanations import SCHEMA, read_explanations
+from student.rows import LINE_LIMIT, first_line, open_rows
+from student.tags import Tags
+
+BATCH_ROWS = 1024
+"""Rows of Parquet that are held at once; at 0.3 MB a trace, the longest known, a column stays under Arrow's 2 GB."""
+BLOCK_BYTES = 2 * LINE_LIMIT
+"""Bytes of JSONL that are held at once; no line is longer."""
+NEEDED = ("problem_id", "sample", "question", "solution", "explanation", "closed")
+"""Columns without which a row is no lesson."""
+COLUMNS = pa.schema(
+    [
+        *(SCHEMA.field(name) for name in (*NEEDED, "answer", "error", "dropped")),
+        ("score", pa.struct([("reward", pa.float64())])),
+    ]
+)
+"""What is read."""
+
+
+def batches(source: str, tags: Tags) -> Iterator[pa.Table]:
+    """The rows of a source in their order, as tables of COLUMNS; raises ProblemError where it cannot be read."""
+    path = rows_file(Path(source))
+    try:
+        if path.suffix == ".parquet" and _are_ours(path):
+            yield from _parquet(path)
+        elif path.suffix == ".jsonl" and _are_ours(path):
+            yield from _jsonl(path)
+        else:
+            rows = [row.model_dump(include=set(COLUMNS.names)) for row in read_explanations(source, tags)]
+            yield from _tables(pa.Table.from_pylist(rows, COLUMNS).to_batches(BATCH_ROWS))
+    except pa.ArrowException as error:
+        raise ProblemError(f"{source}: not readable as explanations ({first_line(error)}); mend it") from error
+
+
+def rows_file(path: Path) -> Path:
+    """The file of rows: `path` itself, or rows.parquet in the dataset folder `path`."""
+    inside = path / "rows.parquet"
+    return inside if inside.is_file() else path
+
+
+def check_rows(rows: pa.Table, source: str, before: int) -> None:
+    """Raises ProblemError for the first row that lacks what a lesson needs; `before` rows came before these."""
+    for name in NEEDED:
+        lacks = pc.is_null(rows[name])
+        if name in ("question", "solution"):
+            lacks = pc.or_kleene(lacks, pc.equal(rows[name], ""))
+        at = pc.index(lacks, True).as_py()
+        if at >= 0:
+            number = before + at + 1
+            raise ProblemError(f"{source}: row {number} has no {name}; mend it, or remove it")
+
+
+def _are_ours(path: Path) -> bool:
+    first = next(open_rows(str(path)).rows, (0, ""))[1]
+    return isinstance(first, dict) and {"problem_id", "explanation"} <= first.keys()
+
+
+def _parquet(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        present = [name for name in COLUMNS.names if name in file.schema_arrow.names]
+        yield from _tables(file.iter_batches(BATCH_ROWS, columns=present))
+
+
+def _jsonl(path: Path) -> Iterator[pa.Table]:
+    parse = pj.ParseOptions(explicit_schema=COLUMNS, unexpected_field_behavior="ignore")
+    with pj.open_json(path, pj.ReadOptions(block_size=BLOCK_BYTES), parse) as reader:
+        yield from _tables(reader)
+
+
+def _tables(found: Iterator[pa.RecordBatch] | list[pa.RecordBatch]) -> Iterator[pa.Table]:
+    for batch in found:
+        table = pa.Table.from_batches([batch])
+        yield pa.table([_column(table, field) for field in COLUMNS], schema=COLUMNS)
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    """The column as COLUMNS has it; nulls where the source has none."""
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    found = table[field.name]
+    if field.name != "score":
+        return found.cast(field.type)
+    found = found.combine_chunks()
+    if pa.types.is_null(found.type):
+        return found.cast(field.type)
+    return pa.StructArray.from_arrays([pc.struct_field(found, "reward")], ["reward"], mask=found.is_null())

@@ -8,6 +8,7 @@ from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
+from student.curation.settings import Duplicates, Filters, Ranking
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
@@ -287,6 +288,25 @@ class EvaluateConfig(ProblemSource, ModelSettings):
     """How solutions are sampled."""
 
 
+class SelectConfig(Config):
+    """Chooses which explanations to train on: filters, copies, the best of each problem; says why not the rest."""
+
+    rows: str
+    """Explanations from `rlt explain` or `rlt score`, or problems with a reasoning_trace column."""
+    out: str
+    """Where to write all rows with their verdicts (JSONL or Parquet)."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    skip_invalid: bool = False
+    """Set bad rows aside in a side file and go on, instead of stopping before any work."""
+    filters: Filters = Filters()
+    """Filters that look at one row alone; every one gives its verdict, the first that fails drops the row."""
+    duplicates: Duplicates = Duplicates()
+    """Copies; the first kept row stays."""
+    ranking: Ranking = Ranking()
+    """The best of each problem, among the rows that are left."""
+
+
 VERBS = [
     Verb(
         1, "problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"
@@ -303,4 +323,11 @@ VERBS = [
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
     Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),
     Verb(22, "countdown", "draw countdown problems, a task to transfer to", CountdownConfig, "student.countdown:main"),
+    Verb(
+        23,
+        "select",
+        "choose the explanations to train on, and say why not the rest",
+        SelectConfig,
+        "student.curation.select:main",
+    ),
 ]

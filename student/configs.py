@@ -12,7 +12,17 @@ from student.curation.settings import Duplicates, Filters, Ranking
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
-ExportFormat = Literal["trl-prompt-completion", "trl-messages", "bespoke-stratos", "llamafactory-sharegpt"]
+ExportFormat = Literal[
+    "trl-prompt-completion",
+    "trl-messages",
+    "bespoke-stratos",
+    "llamafactory-sharegpt",
+    "llamafactory-alpaca",
+    "axolotl-chat",
+    "openrlhf",
+    "trl-preference",
+    "trl-kto",
+]
 Grading = Literal["math", "exact", "choice", "countdown"]
 
 
@@ -253,7 +263,18 @@ class DistillConfig(ModelSettings):
     """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
 
 
-class ExportConfig(Config):
+class ExportOptions(Config):
+    """What the formats are told."""
+
+    tags: TagStyle = "rlt"
+    """Tag style of what the student learns to write."""
+    margin: float = Field(0.0, ge=0)
+    """For trl-preference: how far the rewards of a problem's best and worst explanation must be apart."""
+    threshold: float | None = None
+    """For trl-kto: the reward from which an explanation is good; unset is the mean of its problem."""
+
+
+class ExportConfig(ExportOptions):
     """Writes the rows to train on in the format of another trainer, with the files that it needs beside them."""
 
     rows: str
@@ -266,8 +287,6 @@ class ExportConfig(Config):
     """How the rows are stored."""
     keep_unclosed: bool = False
     """Also write explanations that never reached their end tag."""
-    tags: TagStyle = "rlt"
-    """Tag style of what the student learns to write."""
 
 
 class EvaluateConfig(ProblemSource, ModelSettings):

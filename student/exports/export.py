@@ -23,7 +23,7 @@ from tqdm import tqdm
 from student.config import remember
 from student.configs import ExportConfig
 from student.errors import OutputError, ProblemError
-from student.exports.formats import Format, lessons_of
+from student.exports.formats import Format, lessons_of, whole_problems
 from student.exports.registry import FORMATS
 from student.exports.sources import batches, check_rows
 from student.problem_files import whole_file
@@ -39,7 +39,10 @@ class Counts:
     """What became of the rows that were read."""
 
     read: int = 0
+    kept: int = 0
+    """Rows to train on."""
     written: int = 0
+    """Rows of the format made of them: as many, or fewer where a format pairs or passes over some."""
     failed: int = 0
     """Without an explanation: they carry an error."""
     dropped: int = 0
@@ -85,20 +88,40 @@ def is_whole(out: Path, data: Path, config: ExportConfig) -> bool:
 
 def write_data(config: ExportConfig, form: Format, data: Path) -> Counts:
     """Streams the rows of the source into `data`; raises ProblemError where none is left, and leaves no file then."""
-    counts, tags = Counts(), STYLES[config.tags]
+    counts = Counts()
     with writer(data, form.schema) as write, tqdm(desc="export", unit="row", disable=None) as bar:
-        for rows in batches(config.rows, tags):
-            check_rows(rows, config.rows, before=counts.read)
-            kept = kept_rows(rows, counts, keep_unclosed=config.keep_unclosed)
-            if len(kept):
-                write(form.convert(lessons_of(kept, tags)))
-            bar.update(len(rows))
-        if not counts.written:
-            raise ProblemError(
-                f"{config.rows}: none of {counts.read} rows is one to train on ({counts.unclosed} unclosed, "
-                f"{counts.failed} failed, {counts.dropped} dropped by a selection); --keep-unclosed takes unclosed ones"
-            )
+        found = lessons(config, counts, bar)
+        for table in whole_problems(found) if form.whole_problems else found:
+            made = form.convert(table, config)
+            counts.written += len(made)
+            write(made)
+        check_written(counts, config)
     return counts
+
+
+def lessons(config: ExportConfig, counts: Counts, bar: Any) -> Iterator[pa.Table]:
+    """The rows to train on as lessons, and what was read in `counts` and on the bar."""
+    tags = STYLES[config.tags]
+    for rows in batches(config.rows, tags):
+        check_rows(rows, config.rows, before=counts.read)
+        kept = kept_rows(rows, counts, keep_unclosed=config.keep_unclosed)
+        if len(kept):
+            yield lessons_of(kept, tags)
+        bar.update(len(rows))
+
+
+def check_written(counts: Counts, config: ExportConfig) -> None:
+    """Raises ProblemError where nothing was written."""
+    if not counts.kept:
+        raise ProblemError(
+            f"{config.rows}: none of {counts.read} rows is one to train on ({counts.unclosed} unclosed, "
+            f"{counts.failed} failed, {counts.dropped} dropped by a selection); --keep-unclosed takes unclosed ones"
+        )
+    if not counts.written:
+        raise ProblemError(
+            f"{config.rows}: {config.format} needs problems with several explanations of different rewards, and none "
+            f"of the {counts.kept} rows makes one; run `rlt score`, or lower --margin"
+        )
 
 
 def kept_rows(rows: pa.Table, counts: Counts, *, keep_unclosed: bool) -> pa.Table:
@@ -114,7 +137,7 @@ def kept_rows(rows: pa.Table, counts: Counts, *, keep_unclosed: bool) -> pa.Tabl
         before = len(rows)
         rows = rows.filter(pc.fill_null(rows["closed"], True))
         counts.unclosed += before - len(rows)
-    counts.written += len(rows)
+    counts.kept += len(rows)
     return rows
 
 

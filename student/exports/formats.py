@@ -6,12 +6,14 @@ A lesson is a row to train on as text: system message, question, and what the st
 student/reading.py lays it out in tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from student.exports.arrow_text import joined, repeated
+from student.configs import ExportOptions
+from student.exports.arrow_text import joined, repeated, turns
 from student.tags import Tags
 
 PROVENANCE = pa.schema([("rlt_id", pa.string()), ("rlt_problem_id", pa.string())])
@@ -34,8 +36,13 @@ class Format(Protocol):
         """Its columns, those of PROVENANCE last."""
         ...
 
-    def convert(self, lessons: pa.Table) -> pa.Table:
-        """The lessons in this format, by its schema."""
+    @property
+    def whole_problems(self) -> bool:
+        """It must be given all lessons of a problem in one table."""
+        ...
+
+    def convert(self, lessons: pa.Table, options: ExportOptions) -> pa.Table:
+        """The lessons in this format, by its schema; fewer rows where not every lesson makes one."""
         ...
 
     def glue(self, data: str) -> Mapping[str, str]:
@@ -68,6 +75,11 @@ def column(lessons: pa.Table, name: str) -> pa.Array:
     return lessons[name].combine_chunks()
 
 
+def prompt_turns(lessons: pa.Table) -> pa.Array:
+    """What the student is asked: system message and question."""
+    return turns([("system", column(lessons, "system")), ("user", column(lessons, "question"))])
+
+
 def with_provenance(lessons: pa.Table, schema: pa.Schema, *columns: pa.Array) -> pa.Table:
     """The columns of a format, and those of PROVENANCE after them."""
     return pa.Table.from_arrays([*columns, *(column(lessons, name) for name in PROVENANCE.names)], schema=schema)
@@ -76,3 +88,21 @@ def with_provenance(lessons: pa.Table, schema: pa.Schema, *columns: pa.Array) ->
 def schema_of(*fields: tuple[str, pa.DataType]) -> pa.Schema:
     """The schema of a format: its own columns, then those of PROVENANCE."""
     return pa.schema([*fields, *PROVENANCE])
+
+
+def whole_problems(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables that end where a problem ends, for rows of a problem that stand together.
+
+    >>> tables = [pa.table({"problem_id": ids}) for ids in (["a", "b"], ["b", "c"])]
+    >>> [table["problem_id"].to_pylist() for table in whole_problems(tables)]
+    [['a'], ['b', 'b'], ['c']]
+    """
+    held: pa.Table | None = None
+    for table in tables:
+        held = table if held is None else pa.concat_tables([held, table])
+        if len(held):
+            ends = pc.run_end_encode(column(held, "problem_id")).run_ends
+            last = ends[-2].as_py() if len(ends) > 1 else 0
+            yield from [held.slice(0, last)] if last else []
+            held = held.slice(last)
+    yield from [held] if held is not None and len(held) else []

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from transformers import AutoTokenizer
 
 from student.configs import ExportConfig, ExportFormat
@@ -14,6 +15,7 @@ from student.distill import token_row
 from student.errors import OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, Score, from_trace
 from student.exports.export import main
+from student.exports.formats import PROVENANCE
 from student.exports.registry import FORMATS
 from student.problems import Problem
 from student.reading import StudentFormat
@@ -67,6 +69,9 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "system": RLT.student_system,
         "conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": WRITTEN}],
     },
+    "llamafactory-alpaca": {"instruction": "1 + 1?", "output": WRITTEN, "system": RLT.student_system},
+    "axolotl-chat": {"messages": [SYSTEM, USER, ASSISTANT]},
+    "openrlhf": {"input": [SYSTEM, USER], "output": [ASSISTANT]},
 }
 
 
@@ -96,8 +101,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [ROW, *OTHERS])
     export(rows, "trl-messages", tmp_path / "out")
     report = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert {name: report[name] for name in ("read", "written", "failed", "dropped", "unclosed")} == {
-        "read": 4, "written": 1, "failed": 1, "dropped": 1, "unclosed": 1,
+    assert {name: report[name] for name in ("read", "kept", "written", "failed", "dropped", "unclosed")} == {
+        "read": 4, "kept": 1, "written": 1, "failed": 1, "dropped": 1, "unclosed": 1,
     }  # fmt: skip
     assert report["columns"] == ["messages", "rlt_id", "rlt_problem_id"]
     kept = export(rows, "trl-messages", tmp_path / "all", keep_unclosed=True)
@@ -129,12 +134,20 @@ def test_problems_with_a_trace_are_exported_as_distilled(tmp_path: Path) -> None
     assert row["messages"][2]["content"].startswith("<|begin_of_thought|>\n\nso<|end_of_thought|>")
 
 
-def test_llamafactory_finds_the_data_by_its_declaration(tmp_path: Path) -> None:
-    export(write_rows(tmp_path / "rows.jsonl", [ROW]), "llamafactory-sharegpt", tmp_path / "out", file="jsonl")
+@pytest.mark.parametrize("form", ["llamafactory-sharegpt", "llamafactory-alpaca"])
+def test_llamafactory_finds_the_data_by_its_declaration(form: ExportFormat, tmp_path: Path) -> None:
+    export(write_rows(tmp_path / "rows.jsonl", [ROW]), form, tmp_path / "out", file="jsonl")
     declared = json.loads((tmp_path / "out" / "dataset_info.json").read_text())["rlt"]  # GC-13
-    assert declared["formatting"] == "sharegpt"  # GC-11: not `format`
+    assert declared.get("formatting") == {"llamafactory-sharegpt": "sharegpt"}.get(form)  # GC-11: not `format`
     assert (tmp_path / "out" / declared["file_name"]).is_file()
-    assert set(declared["columns"].values()) == {"system", "conversations"}
+    assert {*declared["columns"].values(), *PROVENANCE.names} == set(FORMATS[form].schema.names)
+
+
+def test_axolotl_is_told_how_to_read_the_data(tmp_path: Path) -> None:
+    export(write_rows(tmp_path / "rows.jsonl", [ROW]), "axolotl-chat", tmp_path / "out", file="jsonl")
+    (declared,) = yaml.safe_load((tmp_path / "out" / "axolotl.yaml").read_text())["datasets"]
+    assert (tmp_path / "out" / declared["path"]).is_file()
+    assert (declared["ds_type"], declared["type"], declared["field_messages"]) == ("json", "chat_template", "messages")
 
 
 def test_more_rows_than_a_batch_keep_their_order(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _columns(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
         rows, _ = _whole_lines(path)
         yield from ({name: row.get(name) for name in names} for row in rows)
         return
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(columns=names):
             yield from batch.to_pylist()
 

@@ -240,7 +240,8 @@ class Parquet:
 
         number = 0
         try:
-            with ParquetFile(path) as file:
+            # With the buffer, which is the default, what was read of the file stays in memory to the end.
+            with ParquetFile(path, pre_buffer=False) as file:
                 for batch in file.iter_batches(batch_size=PARQUET_ROWS):
                     for row in _batch_rows(batch):
                         number += 1

@@ -72,7 +72,8 @@ def _are_ours(path: Path) -> bool:
 
 
 def _parquet(path: Path) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    # With the buffer, which is the default, all that was read of the file stays in memory: 152 MB of 156.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         present = [name for name in COLUMNS.names if name in file.schema_arrow.names]
         yield from _tables(file.iter_batches(BATCH_ROWS, columns=present))
 

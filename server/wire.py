@@ -243,6 +243,8 @@ class DatasetRequest(Body):
     """Split to read where the source has several."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, as field: column; synonyms are found."""
+    license: str | None = Field(None, max_length=200)
+    """Licence of the problems, for rows whose source has no column `license`."""
     limit: int | None = Field(None, gt=0)
     """Use only the first problems."""
     skip_invalid: bool = False

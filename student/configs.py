@@ -35,6 +35,8 @@ class ProblemSource(Config):
     """Split to read where the source has several."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Own column names, as field=column (fields: question, solution, reasoning_trace, answer); synonyms are found."""
+    license: str | None = None
+    """Licence of the problems (an SPDX name), for rows whose source has no column `license`."""
     skip: int = Field(0, ge=0)
     """Leave out the first N problems (those may be for training, the rest for evaluation)."""
     limit: int | None = Field(None, gt=0)

@@ -97,7 +97,7 @@ def take_in(source: ProblemSource, tags: Tags, aside: Path | None = None) -> Int
         for number, row in opened.rows:
             problem = read_row(row, number, reader, intake, side_file)
             if problem is not None:
-                intake.keep(problem)
+                intake.keep(_licensed(problem, source.license))
             if source.limit is not None and len(intake.problems) == source.skip + source.limit:
                 break
     _check(intake, source.skip_invalid)
@@ -105,6 +105,12 @@ def take_in(source: ProblemSource, tags: Tags, aside: Path | None = None) -> Int
         raise ProblemError(f"{intake.name}: skip {source.skip} leaves none of its {len(intake.problems)} problems")
     del intake.problems[: source.skip]
     return intake
+
+
+def _licensed(problem: Problem, name: str | None) -> Problem:
+    if name is None or problem.license is not None:
+        return problem
+    return problem.model_copy(update={"metadata": {**problem.metadata, "license": name}})
 
 
 class SideFile:

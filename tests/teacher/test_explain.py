@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from student.cli import main as rlt
 from student.configs import SamplingSettings
 from student.engine import Request, Sample
 from student.errors import ModelError, OutputError, ProblemError
@@ -19,7 +20,7 @@ from student.explanations import SCHEMA, Explanation, read_explanations
 from student.models import load_tokenizer
 from student.problem_files import write_problems
 from student.problems import Problem
-from student.tags import RLT
+from student.tags import RLT, THINK
 from teacher.configs import ExplainConfig
 from teacher.explain import Byline, explain, main
 from teacher.prompts import TeacherFormat
@@ -178,3 +179,22 @@ def test_an_explanation_ends_before_its_first_end_tag(tiny_model_folder: Path, t
     assert [row.closed for row in rows] == [True, False, True]
     assert [form.tokenizer.decode(list(row.token_ids or ())) for row in rows] == ["3 and 2", " 3 and no end ", ""]
     assert json.loads(rows[2].model_dump_json())["token_ids"] == []
+
+
+def test_a_row_says_how_it_came_about_and_under_which_licence(
+    tmp_path: Path, tiny_model_folder: Path, tiny_problems: list[Problem]
+) -> None:
+    named = tiny_problems[0].model_copy(update={"metadata": {"licence": "MIT"}})
+    write_problems([named, tiny_problems[1]], tmp_path / "problems.jsonl")
+    arguments = ["explain", "--problems", str(tmp_path / "problems.jsonl"), "--teacher", str(tiny_model_folder)]
+    arguments += ["--out", str(tmp_path / "rows.parquet"), "--license", "CC-BY-4.0", "--device", "cpu"]
+    assert rlt([*arguments, "--sampling.max-tokens", "4", "--sampling.top-p", "0.9"]) == 0
+    first, second = read_explanations(str(tmp_path / "rows.parquet"), RLT)
+    assert (first.license, second.license) == ("MIT", "CC-BY-4.0")
+    made = first.provenance
+    assert made is not None
+    assert (made.engine, made.precision, made.top_p, made.max_tokens) == ("transformers", "float32", 0.9, 4)
+    assert made.software is not None
+    assert made.software.startswith("torch 2.")
+    tokenizer = load_tokenizer(str(tiny_model_folder))
+    assert made.prompt_digest == TeacherFormat(tokenizer, RLT).digest != TeacherFormat(tokenizer, THINK).digest

@@ -75,7 +75,12 @@ def test_the_rows_are_those_of_rlt_explain_and_rlt_score(
     explain += ["--samples", "2", "--sampling.seed", "7", "--sampling.temperature", "1", "--sampling.max-tokens", "12"]
     assert main([*explain, "--out", str(tmp_path / "theirs.jsonl")]) == 0
     theirs = read_explanations(str(tmp_path / "theirs.jsonl"), RLT)
-    named = ("teacher", "score")  # the service's name for the teacher is not its folder
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.provenance is not None
+        assert other.provenance is not None
+        for same in ("prompt_digest", "top_p", "max_tokens"):
+            assert getattr(mine.provenance, same) == getattr(other.provenance, same)
+    named = ("teacher", "score", "provenance")  # the service's name for the teacher is not its folder
     assert without(ours, *named) == without(theirs, *named)
 
     score = ["score", "--student", str(servable_model_folder), "--teacher", str(servable_model_folder)]

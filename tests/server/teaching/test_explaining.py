@@ -99,7 +99,7 @@ def test_the_rows_are_those_of_rlt_explain(
 
     rows = with_teacher(tiny_model_folder, work)
     assert [row.id for row in rows] == [row.id for row in written]
-    of_a_file = {"answer", "teacher"}
+    of_a_file = {"answer", "teacher", "provenance"}
     assert [row.model_dump(exclude=of_a_file) for row in rows] == [row.model_dump(exclude=of_a_file) for row in written]
     assert {row.teacher for row in rows} == {tiny_model_folder.name}
 

@@ -24,7 +24,7 @@ class Verb:
     `place` is its place in the chain from problems to students, in which `--help` lists the verbs.
     """
 
-    place: int
+    place: float
     name: str
     summary: str
     config_type: type[Config]

@@ -8,7 +8,7 @@ from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
-from student.curation.settings import Duplicates, Filters, Ranking
+from student.curation.settings import Contamination, Duplicates, Filters, Ranking
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
@@ -310,20 +310,22 @@ class EvaluateConfig(ProblemSource, ModelSettings):
 
 
 class SelectConfig(Config):
-    """Chooses which explanations to train on: filters, copies, the best of each problem; says why not the rest."""
+    """Chooses which explanations to train on: filters, test sets, copies, the best of each problem; says why not."""
 
     rows: str
-    """Explanations from `rlt explain` or `rlt score`, or problems with a reasoning_trace column."""
+    """Explanations from `rlt explain`, `rlt score` or `rlt resample`, or problems with a reasoning_trace column."""
     out: str
-    """Where to write all rows with their verdicts (JSONL or Parquet)."""
+    """Folder for all rows with their verdicts (rows.parquet) and the counts (report.json)."""
     tags: TagStyle = "rlt"
     """Tag style."""
     skip_invalid: bool = False
     """Set bad rows aside in a side file and go on, instead of stopping before any work."""
     filters: Filters = Filters()
     """Filters that look at one row alone; every one gives its verdict, the first that fails drops the row."""
+    contamination: Contamination = Contamination()
+    """Test sets to keep away from."""
     duplicates: Duplicates = Duplicates()
-    """Copies; the first kept row stays."""
+    """Rows that repeat others."""
     ranking: Ranking = Ranking()
     """The best of each problem, among the rows that are left."""
 
@@ -345,7 +347,7 @@ VERBS = [
     Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),
     Verb(22, "countdown", "draw countdown problems, a task to transfer to", CountdownConfig, "student.countdown:main"),
     Verb(
-        23,
+        6.5,
         "select",
         "choose the explanations to train on, and say why not the rest",
         SelectConfig,

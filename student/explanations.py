@@ -6,7 +6,7 @@ not be made is a row with its `error`: data, so that its siblings go on.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -133,13 +133,24 @@ def read_explanations(
 ) -> list[Explanation]:
     """The explanations of a source in their order, each id once: rows of our own, or problems with a trace.
 
-    Rows that carry an `error` are among them. Bad rows raise ProblemError, which names the first of them, unless
-    `skip_invalid`: then they are written to `aside` (JSONL: line, reason, row) and counted on stderr.
+    Rows that carry an `error`, or that a selection dropped, are among them. Bad rows raise ProblemError, which names
+    the first of them, unless `skip_invalid`: then they are written to `aside` (JSONL: line, reason, row) and counted
+    on stderr.
+    """
+    return list(stream_explanations(source, tags, skip_invalid, aside))
+
+
+def stream_explanations(
+    source: str, tags: Tags, skip_invalid: bool = False, aside: Path | None = None, again: bool = False
+) -> Iterator[Explanation]:
+    """What read_explanations reads, one row after another; of those that were there a hash of the id is kept.
+
+    Whether bad rows stop the work is known at the end, and raised there. Read `again`, nothing is said of them.
     """
     opened = open_rows(source)
     intake = Intake(opened.name, opened.form)
     reader = RowReader({}, tags)
-    found: dict[str, Explanation] = {}
+    seen: set[int] = set()
     with ExitStack() as outputs:
         side_file = SideFile(aside if skip_invalid else None, outputs)
         for number, row in opened.rows:
@@ -150,12 +161,14 @@ def read_explanations(
                 intake.leave_out(number, str(bad))
                 side_file.add(number, str(bad), row)
                 continue
-            intake.duplicates += explanation.id in found
-            found.setdefault(explanation.id, explanation)
-    _check(intake, len(found), skip_invalid)
-    for remark in intake.remarks(aside):
+            key = hash(explanation.id)
+            intake.duplicates += key in seen
+            if key not in seen:
+                seen.add(key)
+                yield explanation
+    _check(intake, len(seen), skip_invalid)
+    for remark in () if again else intake.remarks(aside):
         print(f"rlt: {remark}", file=sys.stderr)
-    return list(found.values())
 
 
 def _explanation_of(row: Mapping[str, Any] | str, reader: RowReader) -> Explanation:

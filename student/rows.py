@@ -26,6 +26,9 @@ JSON_LIMIT = 512 * 2**20
 PARQUET_ROWS = 64
 """Rows of a Parquet file or dataset that are turned into Python objects at once."""
 
+DATASET_ROWS = "rows.parquet"
+"""The file with the rows in the folder of a dataset."""
+
 _HUB_NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<configuration>[\w.-]+))?")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -254,6 +257,13 @@ class Parquet:
 
 
 def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | str]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # row by row it takes five times as long
+        yield from _rows_one_by_one(batch)
+
+
+def _rows_one_by_one(batch: Any) -> Iterator[dict[str, Any] | str]:
     for index in range(batch.num_rows):
         try:
             yield batch.slice(index, 1).to_pylist()[0]
@@ -281,7 +291,8 @@ class RowSource:
 
 
 def open_rows(name: str, split: str = "train") -> RowSource:
-    """The rows of a file, of a folder that `datasets` saved, or of a hub dataset (`owner/name` or `owner/name:config`).
+    """The rows of a file, of a folder that `rlt select` or `datasets` wrote, or of a hub dataset (`owner/name` or
+    `owner/name:config`).
 
     `split` matters where the source has several. Raises ProblemError, here or at the first row, where there is no such
     source or its format is not known.
@@ -290,6 +301,8 @@ def open_rows(name: str, split: str = "train") -> RowSource:
     if path.is_file():
         form = _file_format(path)
         return RowSource(name, form.name, form.rows(path, split))
+    if (path / DATASET_ROWS).is_file():
+        return RowSource(name, "dataset of rlt select", Parquet().rows(path / DATASET_ROWS, split))
     if path.is_dir():
         return RowSource(name, "datasets folder", _saved_dataset_rows(path, split))
     if (hub := _HUB_NAME.fullmatch(name)) and path.suffix not in _BY_SUFFIX:

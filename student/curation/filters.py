@@ -1,10 +1,11 @@
 """Filters that look at one row alone: was it closed, finished, verified, and is each measure within its bounds?
 
 Every filter is asked and gives its verdict, so that a report can tell what a looser bound would keep; the first that
-fails is why the row is dropped. Left out: what depends on other rows, see ranking.py and duplicates.py.
+fails is why the row is dropped. Left out: test sets, see contamination.py, and what depends on other rows, see
+ranking.py and duplicates.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from student.curation.settings import Filters
 from student.explanations import Explanation, Verdict
@@ -18,13 +19,13 @@ def value_of(row: Explanation, measure: Measure) -> float | None:
     return None if value is None else float(value)
 
 
-def filtered(rows: Sequence[Explanation], filters: Filters) -> list[Explanation]:
-    """The rows in their order, each with a verdict a filter; a row that failed has none, since there is nothing to ask.
+def filtered(row: Explanation, filters: Filters) -> Explanation:
+    """The row with a verdict a filter; one that failed has none, since there is nothing to ask.
 
     What an earlier selection said is forgotten: the file holds all rows, so each selection begins anew.
     """
-    fresh = (row.model_copy(update={"verdicts": (), "dropped": None}) for row in rows)
-    return [row if row.error is not None else judged(row, *_verdicts(row, filters)) for row in fresh]
+    fresh = row.model_copy(update={"verdicts": (), "dropped": None})
+    return fresh if row.error is not None else judged(fresh, *_verdicts(row, filters))
 
 
 def judged(row: Explanation, *verdicts: Verdict) -> Explanation:
@@ -45,7 +46,7 @@ def _verdicts(row: Explanation, filters: Filters) -> Iterator[Verdict]:
         yield _verdict("finished", row.finished, "it was cut by max_tokens or the context")
     if filters.verified:
         verified = value_of(row, "verified")
-        fault = "was not measured" if verified is None else "the student answered wrong after it"
+        fault = _lacking(row, "verified") if verified is None else "the student answered wrong after it"
         yield _verdict("verified", verified == 1, fault)
     for measure, bound in filters.at_least.items():
         yield _bounded(row, measure, bound, "at_least")
@@ -60,7 +61,10 @@ def _verdict(name: str, kept: bool, fault: str) -> Verdict:
 def _bounded(row: Explanation, measure: Measure, bound: float, side: str) -> Verdict:
     name, value = f"{side}.{measure}", value_of(row, measure)
     if value is None:
-        why = f" ({row.unscored})" if row.unscored else ""
-        return Verdict(filter=name, kept=False, detail=f"it has no {measure}{why}")
+        return Verdict(filter=name, kept=False, detail=_lacking(row, measure))
     kept = value >= bound if side == "at_least" else value <= bound
     return Verdict(filter=name, kept=kept, detail=f"its {measure} is {value:.6g}, the bound {bound:g}")
+
+
+def _lacking(row: Explanation, measure: Measure) -> str:
+    return f"it has no {measure}{f' ({row.unscored})' if row.unscored else ''}"

@@ -4,17 +4,20 @@ A row counts for the filter that dropped it, the first that failed; `failed_by` 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import get_args
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from student.curation.filters import value_of
+from student.curation.ledger import MEASURES, Ledger
 from student.explanations import Explanation
 from student.measures.results import Measure
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+BINS = 20
+EDGE = 0.005
+"""Share of the values at each end that the first and the last bin take in, so that one outlier is no axis."""
 
 
 class Distribution(BaseModel):
@@ -27,6 +30,19 @@ class Distribution(BaseModel):
     mean: float
     quantiles: dict[str, float]
     """By the share of rows at or below, `0` (the least) to `1` (the most)."""
+    histogram: tuple[int, ...]
+    """Rows between each two of the edges."""
+
+
+class Spread(BaseModel):
+    """A measure over the rows kept and over those dropped, None where none of them has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[float, ...]
+    """Of both histograms; what lies outside is in the outermost bins."""
+    kept: Distribution | None
+    dropped: Distribution | None
 
 
 class SelectionReport(BaseModel):
@@ -45,43 +61,69 @@ class SelectionReport(BaseModel):
     problems: int
     problems_kept: int
     """Problems that have a kept row."""
-    measures: dict[Measure, dict[str, Distribution]]
-    """Of each measure that a row has: of the rows `kept` and of those `dropped`."""
+    measures: dict[Measure, Spread]
+    """Of each measure that a row has."""
 
 
-def report_of(rows: Sequence[Explanation]) -> SelectionReport:
-    """The report of selected rows."""
-    kept = [row for row in rows if row.kept]
-    dropped = [row for row in rows if row.dropped is not None]
+class Tally:
+    """Counts of what turned rows away."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.failed_by: Counter[str] = Counter()
+
+    def counting(self, rows: Iterable[Explanation]) -> Iterator[Explanation]:
+        """The rows, which have all their verdicts, each counted as it passes."""
+        for row in rows:
+            missed = [verdict.filter for verdict in row.verdicts if not verdict.kept]
+            self.dropped.update(missed[:1])
+            self.failed_by.update(missed)
+            yield row
+
+
+def report_of(tally: Tally, ledger: Ledger) -> SelectionReport:
+    """The report of a selection that is settled and counted."""
+    problems, problems_kept = ledger.problems
+    sound = ~ledger.failed
+    spreads = {measure: _spread(ledger.values(measure)[sound], ledger.kept[sound]) for measure in MEASURES}
     return SelectionReport(
-        given=len(rows),
-        kept=len(kept),
-        failed=sum(row.error is not None for row in rows),
-        dropped=_counted(next(verdict.filter for verdict in row.verdicts if not verdict.kept) for row in dropped),
-        failed_by=_counted(verdict.filter for row in rows for verdict in row.verdicts if not verdict.kept),
-        problems=len({row.problem_id for row in rows}),
-        problems_kept=len({row.problem_id for row in kept}),
-        measures=_distributions({"kept": kept, "dropped": dropped}),
+        given=len(ledger),
+        kept=int(ledger.kept.sum()),
+        failed=int(ledger.failed.sum()),
+        dropped=dict(tally.dropped.most_common()),
+        failed_by=dict(tally.failed_by.most_common()),
+        problems=problems,
+        problems_kept=problems_kept,
+        measures={measure: spread for measure, spread in spreads.items() if spread is not None},
     )
 
 
-def _counted(names: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(names).most_common())
-
-
-def _distributions(groups: dict[str, list[Explanation]]) -> dict[Measure, dict[str, Distribution]]:
-    measures: tuple[Measure, ...] = get_args(Measure)
-    found = {
-        measure: {name: each for name, rows in groups.items() if (each := _distribution(rows, measure)) is not None}
-        for measure in measures
-    }
-    return {measure: each for measure, each in found.items() if each}
-
-
-def _distribution(rows: Sequence[Explanation], measure: Measure) -> Distribution | None:
-    values = [value for row in rows if (value := value_of(row, measure)) is not None]
-    if not values:
+def _spread(values: NDArray[np.float64], kept: NDArray[np.bool_]) -> Spread | None:
+    known = values[~np.isnan(values)]
+    if not len(known):
         return None
-    quantiles = np.quantile(values, QUANTILES)
+    low, high = np.quantile(known, [EDGE, 1 - EDGE])
+    edges = np.histogram_bin_edges(known, BINS, (low, high))
+    return Spread(
+        edges=tuple(edges.tolist()),
+        kept=_distribution(values[kept], edges),
+        dropped=_distribution(values[~kept], edges),
+    )
+
+
+def _distribution(values: NDArray[np.float64], edges: NDArray[np.float64]) -> Distribution | None:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    quantiles = np.quantile(known, QUANTILES)
+    counts, _ = np.histogram(known.clip(edges[0], edges[-1]), edges)
     named = {f"{share:g}": float(value) for share, value in zip(QUANTILES, quantiles, strict=True)}
-    return Distribution(rows=len(values), mean=float(np.mean(values)), quantiles=named)
+    return Distribution(rows=len(known), mean=float(known.mean()), quantiles=named, histogram=tuple(counts.tolist()))
+
+
+def told(report: SelectionReport) -> str:
+    """A report in one line."""
+    dropped = [f"{count:,} dropped by {name}" for name, count in report.dropped.items()]
+    failed = [f"{report.failed:,} had failed"] if report.failed else []
+    kept = f"{report.kept:,} kept, of {report.problems_kept:,} of {report.problems:,} problems"
+    return ", ".join([f"{report.given:,} rows", kept, *dropped, *failed])

@@ -1,62 +1,138 @@
-"""`rlt select`: which explanations become lessons, and a report of why not the rest.
+"""`rlt select`: which explanations become lessons, of a file of any length, and a report of why not the rest.
 
-    filters of one row  ->  copies of an earlier row  ->  the best of each problem
+    filters of one row, test sets  ->  copies of a better row  ->  the best of each problem
 
-Copies go before the ranking, so that the best two of a problem are not the same text twice. All rows stay in the file
-with every verdict; `rlt distill` trains on the kept ones. The selection takes seconds, so it is made anew each time and
-the file has its name only when whole. Left out: a selection by other rows than those of one file.
+The rows are read twice: once to judge each alone and to note in a ledger what takes all of them, then to write them
+with every verdict. Texts are never held, and the same is made each time, so a killed run simply begins again.
+
+    OUT/rows.parquet    all rows: kept, dropped and failed; `rlt distill` trains on the kept ones
+    OUT/report.json     counts a reason, distributions; written last, so a folder that has it is whole
+    OUT/settings.json   the settings it was made with
+
+Left out: a selection by other rows than those of one file, and changing any row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from student.config import remember
 from student.configs import SelectConfig
-from student.curation.duplicates import without_copies
-from student.curation.filters import filtered
-from student.curation.ranking import ranked
-from student.curation.report import SelectionReport, report_of
-from student.errors import OutputError
-from student.explanations import SCHEMA, Explanation, read_explanations
+from student.curation.contamination import HeldOut, contamination_verdict
+from student.curation.filters import filtered, judged
+from student.curation.ledger import Ledger
+from student.curation.report import SelectionReport, Tally, report_of, told
+from student.errors import OutputError, ProblemError
+from student.explanations import SCHEMA, Explanation, stream_explanations
 from student.problem_files import whole_file
-from student.row_file import ROWS_AT_A_TIME, RowFile
+from student.rows import DATASET_ROWS
 from student.tags import STYLES
+
+REPORT = "report.json"
+SETTINGS = "settings.json"
+ROWS_AT_A_TIME = 128
+"""Rows that are Python objects at once: of 16,384 tokens each they take 100 MB."""
+GROUP_ROWS = 8192
+"""Rows of one group of the Parquet file at most; sooner where they are long."""
+GROUP_BYTES = 32 * 2**20
+"""Bytes of such a group, as Arrow holds it."""
 
 
 def main(config: SelectConfig) -> None:
     """Carries out `rlt select`; raises ProblemError for bad rows and OutputError where OUT cannot be written."""
     out = Path(config.out)
-    file = RowFile(out, SCHEMA)
-    if out.resolve() == Path(config.rows).resolve():
-        raise OutputError(f"{out}: is the file of rows itself; give another --out")
-    aside = out.with_name(out.name + ".skipped.jsonl")
-    rows = read_explanations(config.rows, STYLES[config.tags], config.skip_invalid, aside)
-    file.claim(config)
-    made = selected(rows, config)
-    report = report_of(made)
-    _write(made, file)
-    with whole_file(out.with_name(out.name + ".report.json")) as written:
-        written.write(report.model_dump_json(indent=2) + "\n")
-    print(f"{out}: {told(report)}")
+    _check_out(config, out)
+    if (out / REPORT).exists():
+        remember(config, out / SETTINGS)
+        print(f"{out} is complete already, made with these settings: nothing to do")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"{out}: {told(select(config, out))}")
 
 
-def selected(rows: Sequence[Explanation], config: SelectConfig) -> list[Explanation]:
-    """The rows in their order, each with the verdicts of this selection."""
-    judged = filtered(rows, config.filters)
-    if config.duplicates.exact:
-        judged = without_copies(judged)
-    return ranked(judged, config.ranking)
+def _check_out(config: SelectConfig, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; name a folder for the rows and the report")
+    if out.resolve() in (Path(config.rows).resolve(), Path(config.rows).resolve().parent):
+        raise OutputError(f"{out}: holds the rows themselves; give another --out")
 
 
-def told(report: SelectionReport) -> str:
-    """A report in one line."""
-    dropped = [f"{count} dropped by {name}" for name, count in report.dropped.items()]
-    failed = [f"{report.failed} had failed"] if report.failed else []
-    kept = f"{report.kept} kept, of {report.problems_kept} of {report.problems} problems"
-    return ", ".join([f"{report.given} rows", kept, *dropped, *failed])
+def select(config: SelectConfig, out: Path) -> SelectionReport:
+    """Makes the folder of the selection, whole or without a report."""
+    with Ledger(config.duplicates, config.ranking, out) as ledger:
+        selection = Selection(config, ledger)
+        selection.decide()
+        (out / SETTINGS).unlink(missing_ok=True)
+        remember(config, out / SETTINGS)
+        tally = selection.write(out / DATASET_ROWS)
+        report = report_of(tally, ledger)
+    with whole_file(out / REPORT) as file:
+        file.write(report.model_dump_json(indent=2) + "\n")
+    return report
 
 
-def _write(rows: Sequence[Explanation], file: RowFile) -> None:
-    file.partial.unlink(missing_ok=True)
-    for start in range(0, len(rows), ROWS_AT_A_TIME):
-        file.append(rows[start : start + ROWS_AT_A_TIME])
-    file.finish()
+class Selection:
+    """One selection over one source: `decide`, then `write`."""
+
+    def __init__(self, config: SelectConfig, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._held_out = HeldOut.read(config.contamination) if config.contamination.files else None
+
+    def decide(self) -> None:
+        """Reads every row once, and finds what takes all of them."""
+        for row in tqdm(self._rows(), desc="judging", unit="row", mininterval=1):
+            self._ledger.add(self._alone(row))
+        self._ledger.settle()
+
+    def write(self, path: Path) -> Tally:
+        """Reads every row again, and writes it with its verdicts."""
+        tally = Tally()
+        # A bar begins anew each time that it is asked for an iterator, as islice does.
+        bar = iter(tqdm(self._settled(), total=len(self._ledger), desc=path.name, unit="row", mininterval=1))
+        with whole_file(path, "wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+            for group in _groups(tally.counting(bar)):
+                writer.write_table(group)
+        return tally
+
+    def _rows(self, again: bool = False) -> Iterator[Explanation]:
+        out = Path(self._config.out)
+        aside = None if again else out.with_name(out.name + ".skipped.jsonl")
+        return stream_explanations(
+            self._config.rows, STYLES[self._config.tags], self._config.skip_invalid, aside, again=again
+        )
+
+    def _alone(self, row: Explanation) -> Explanation:
+        """The row with the verdicts that need no other row."""
+        row = filtered(row, self._config.filters)
+        if self._held_out is None or not row.kept:
+            return row
+        return judged(row, contamination_verdict(row, self._held_out, self._config.contamination.explanations))
+
+    def _settled(self) -> Iterator[Explanation]:
+        """Every row with all its verdicts; raises ProblemError where the source is not what it was."""
+        rows = 0
+        for place, row in enumerate(self._rows(again=True)):
+            if place >= len(self._ledger) or row.id != self._ledger.row_id(place):
+                break
+            alone = self._alone(row)
+            yield judged(alone, *self._ledger.verdicts(place)) if alone.kept else alone
+            rows += 1
+        if rows != len(self._ledger):
+            raise ProblemError(f"{self._config.rows}: it changed while it was read; run the same command again")
+
+
+def _groups(rows: Iterator[Explanation]) -> Iterator[pa.Table]:
+    """The rows as tables, each as large as a row group of Parquet should be."""
+    held: list[pa.Table] = []
+    while some := [row.model_dump() for row in islice(rows, ROWS_AT_A_TIME)]:
+        held.append(pa.Table.from_pylist(some, SCHEMA))
+        if sum(map(len, held)) >= GROUP_ROWS or sum(table.nbytes for table in held) >= GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held.clear()
+    if held:
+        yield pa.concat_tables(held)

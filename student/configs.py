@@ -108,6 +108,17 @@ class ScoringSettings(Config):
         return urls
 
 
+class MeasureSettings(Config):
+    """What is measured of an explanation besides its reward."""
+
+    gain: bool = True
+    """How much likelier the solution becomes by the explanation; one more passage a problem is read, without it."""
+    repetition: bool = True
+    """The share of the explanation that says again what it said."""
+    length: bool = True
+    """Tokens of the row as the student reads it, and as a share of what it can read."""
+
+
 class SamplingSettings(Config):
     """How text is sampled from a model."""
 

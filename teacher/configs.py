@@ -7,7 +7,15 @@ from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
-from student.configs import ModelSettings, ProblemSource, RewardConfig, SamplingSettings, ScoringSettings, SftConfig
+from student.configs import (
+    MeasureSettings,
+    ModelSettings,
+    ProblemSource,
+    RewardConfig,
+    SamplingSettings,
+    ScoringSettings,
+    SftConfig,
+)
 from student.tags import TagStyle
 
 
@@ -146,7 +154,7 @@ class ExplainConfig(ProblemSource, ModelSettings):
 
 
 class ScoreConfig(ModelSettings):
-    """Scores explanations (any traces) by a student's understanding: rSS, rKL, their parts and the reward."""
+    """Scores explanations (any traces) by a student's understanding: the reward, its parts and further measures."""
 
     traces: str
     """Explanations from `rlt explain`, or problems with a reasoning_trace column."""
@@ -164,6 +172,8 @@ class ScoreConfig(ModelSettings):
     """The reward."""
     scoring: ScoringSettings = ScoringSettings()
     """Cost of scoring."""
+    measures: MeasureSettings = MeasureSettings()
+    """What else is measured."""
 
     @model_validator(mode="after")
     def _exact_kl_is_read_here(self) -> Self:

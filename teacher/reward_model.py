@@ -35,6 +35,10 @@ class Draft:
     teacher_logps_E: Tensor | None = None
     """The teacher's log-probabilities of at least the explanation's sampled tokens, where they are known already."""
 
+    def blind(self) -> "Draft":
+        """The same problem with no explanation at all."""
+        return replace(self, explained=Explained([], "", closed=True, sampled_tokens=0), teacher_logps_E=None)
+
 
 @dataclass(frozen=True)
 class Sighting:
@@ -99,7 +103,7 @@ class RewardModel:
 
     def sightings(self, drafts: Sequence[Draft]) -> list[Sighting]:
         """What scores are made of, token by token, in the order given; raises ScoringError as `scores` does."""
-        passages = [self._student_passage(draft) for draft in drafts]
+        passages = [self.passage(draft) for draft in drafts]
         if self.config.kl_estimator == "exact" and self.teacher is not None:
             read = self._read_by_both(drafts, passages)
             return [Sighting(passage, logps, None, kl_E) for passage, (logps, kl_E) in zip(passages, read, strict=True)]
@@ -122,8 +126,7 @@ class RewardModel:
 
     def blind_logps(self, draft: Draft) -> Tensor:
         """log p of each solution token where the student is given no explanation at all, shape (S,)."""
-        blind = replace(draft, explained=Explained([], "", closed=True, sampled_tokens=0))
-        [logps] = self.student.logps([self._student_passage(blind)], self.config.temperature)
+        [logps] = self.student.logps([self.passage(draft.blind())], self.config.temperature)
         return logps.solution_S
 
     def teacher_logps(self, drafts: Sequence[Draft]) -> list[Tensor | None]:
@@ -133,9 +136,13 @@ class RewardModel:
         theirs = [self._teacher_passage(draft) for draft in drafts]
         return [logps.explanation_E for logps in self.teacher.logps(theirs, self.config.temperature)]
 
+    def can_read_at(self, temperature: float) -> bool:
+        """The student answers for that temperature: one on servers does for the reward's alone."""
+        return isinstance(self.student, Scorer) or temperature == self.config.temperature
+
     def check(self, draft: Draft) -> None:
         """Raises ScoringError where the student cannot read the draft, or the teacher cannot be shown it."""
-        self._student_passage(draft)
+        self.passage(draft)
         if self.teacher is None:
             return
         tokens, limit = len(self._teacher_passage(draft).input_ids), self.teacher.max_tokens
@@ -143,6 +150,12 @@ class RewardModel:
             raise ScoringError(
                 f"prompt and explanation take {tokens} tokens, and the teacher reads at most {limit}; leave the row out"
             )
+
+    def passage(self, draft: Draft) -> Passage:
+        """What the student reads of a draft; raises ScoringError where the problem alone does not fit."""
+        return self.student_format.read(
+            draft.question, self._student_ids(draft), draft.solution, max_tokens=self.student.max_tokens
+        )
 
     def _sampled_kl(
         self, drafts: Sequence[Draft], teacher_logps: Sequence[Tensor | None], logps: Sequence[PassageLogps]
@@ -181,11 +194,6 @@ class RewardModel:
         if self.same_tokens:
             return draft.explained.explanation_ids
         return plain_ids(self.student_format.tokenizer, draft.explained.text)
-
-    def _student_passage(self, draft: Draft) -> Passage:
-        return self.student_format.read(
-            draft.question, self._student_ids(draft), draft.solution, max_tokens=self.student.max_tokens
-        )
 
     def _teacher_passage(self, draft: Draft) -> Passage:
         return self.teacher_format.passage(draft.question, draft.solution, draft.explained.explanation_ids)

@@ -1,21 +1,25 @@
-"""`rlt score`: what a student makes of explanations, whoever wrote them: rSS, rKL and the reward, row by row.
+"""`rlt score`: what a student makes of explanations, whoever wrote them: the reward and further measures, row by row.
 
 Rows keep all they had and gain a `score`, or `unscored`, the reason why this student has none for them; siblings go on.
+Beside it stand `measures`, and which student it was.
 A killed run goes on where it stopped. Left out: choosing rows by their scores.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from student.configs import MeasureSettings
 from student.distill import thought_ids
 from student.errors import ScoringError
 from student.explanations import SCHEMA, Explanation, Score, read_explanations
-from student.models import load_pair
+from student.models import load_pair, load_tokenizer, weights_digest
 from student.reading import StudentFormat
 from student.row_file import RowFile
 from student.scoring.opening import open_scorer
@@ -23,11 +27,16 @@ from student.scoring.protocol import PassageScorer
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
+from teacher.measuring import TEMPERATURE, measured
 from teacher.prompts import Explained, TeacherFormat
-from teacher.reward_model import Draft, RewardModel
+from teacher.reward_model import Draft, RewardModel, Sighting
 
 ROWS_AT_A_TIME = 256
 """Rows that are scored and then written together."""
+_NO_GAIN = (
+    "measures.gain: left out, since the servers (scoring.urls) hold the student at reward.temperature alone and the "
+    "gain is read at 1; use --reward.temperature 1, or leave scoring.urls out"
+)
 
 
 def main(config: ScoreConfig) -> None:
@@ -39,12 +48,31 @@ def main(config: ScoreConfig) -> None:
     ids = [explanation.id for explanation in explanations]
     if file.begun:
         file.claim(config)
-    if file.whole(ids, {}):
+    load_tokenizer(config.student)  # says what is wrong with a name, before its weights are looked for
+    reader = Reader(config.student, weights_digest(config.student), config.measures)
+    if file.whole(ids, reader.constant):
         print(f"{out} is complete already, made with these settings: nothing to do")
         return
     model = load_reward_model(config)
+    if config.measures.gain and not model.can_read_at(TEMPERATURE):
+        print(f"rlt: {_NO_GAIN}", file=sys.stderr)
     file.claim(config)
-    print(summary(out, _write(file, model, explanations, file.resume(ids, {}, unit=ROWS_AT_A_TIME))))
+    done = file.resume(ids, reader.constant, unit=ROWS_AT_A_TIME)
+    print(summary(out, _write(file, model, reader, explanations, done)))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who reads the rows, and what is measured then."""
+
+    student: str
+    digest: str
+    measures: MeasureSettings
+
+    @property
+    def constant(self) -> dict[str, str]:
+        """What every row of one file says."""
+        return {"student_digest": self.digest}
 
 
 def load_reward_model(config: ScoreConfig) -> RewardModel:
@@ -74,8 +102,11 @@ def build_reward_model(
     )
 
 
-def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanation]:
-    """The rows with their scores, in order; one that cannot be scored says why in `unscored`."""
+def score_rows(model: RewardModel, rows: Sequence[Explanation], reader: Reader | None = None) -> list[Explanation]:
+    """The rows with their scores, in order; one that cannot be scored says why in `unscored`.
+
+    With a `reader` they are measured too, and say who read them.
+    """
     drafts: dict[int, Draft] = {}
     reasons: dict[int, str] = {}
     for index, row in enumerate(rows):
@@ -87,15 +118,26 @@ def score_rows(model: RewardModel, rows: Sequence[Explanation]) -> list[Explanat
         except ScoringError as error:
             reasons[index] = str(error)
     scores: dict[int, Score] = {}
+    read: dict[int, tuple[Draft, Sighting]] = {}
     for (index, draft), seen in zip(drafts.items(), model.sightings(list(drafts.values())), strict=True):
         try:
             scores[index] = model.score(draft, seen)
+            read[index] = draft, seen
         except ScoringError as error:
             reasons[index] = str(error)
-    return [
+    scored = [
         row.model_copy(update={"score": scores.get(index), "unscored": reasons.get(index)})
         for index, row in enumerate(rows)
     ]
+    return scored if reader is None else _with_measures(model, scored, read, reader)
+
+
+def _with_measures(
+    model: RewardModel, rows: Sequence[Explanation], read: Mapping[int, tuple[Draft, Sighting]], reader: Reader
+) -> list[Explanation]:
+    byline = {"student": reader.student, "student_digest": reader.digest}
+    found = measured(model, reader.measures, rows, read)
+    return [row.model_copy(update={**byline, "measures": measures}) for row, measures in zip(rows, found, strict=True)]
 
 
 def draft_of(model: RewardModel, row: Explanation) -> Draft:
@@ -107,13 +149,17 @@ def draft_of(model: RewardModel, row: Explanation) -> Draft:
 
 
 def _write(
-    file: RowFile, model: RewardModel, rows: Sequence[Explanation], done: Sequence[dict[str, object]]
+    file: RowFile,
+    model: RewardModel,
+    reader: Reader,
+    rows: Sequence[Explanation],
+    done: Sequence[dict[str, object]],
 ) -> list[Explanation]:
     scored = [Explanation.model_validate(row) for row in done]
     owed = iter(rows[len(scored) :])
     with tqdm(total=len(rows), initial=len(scored), desc=file.out.name, unit="row") as bar:
         while batch := list(islice(owed, ROWS_AT_A_TIME)):
-            made = score_rows(model, batch)
+            made = score_rows(model, batch, reader)
             file.append(made)
             scored.extend(made)
             bar.update(len(made))

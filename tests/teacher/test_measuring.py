@@ -1,0 +1,145 @@
+"""`rlt score` measures beside the reward: gain at temperature 1 whatever the reward's, repetition, length."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from student.configs import ModelSettings
+from student.errors import OutputError
+from student.explanations import Explanation, from_trace, read_explanations
+from student.measures.results import Measures
+from student.models import load_pair, weights_digest
+from student.problems import Problem
+from student.reading import Passage, StudentFormat
+from student.scoring.protocol import PassageLogps
+from student.scoring.scorer import Scorer
+from student.tags import STYLES
+from teacher.configs import ScoreConfig
+from teacher.score import Reader, build_reward_model, main, score_rows
+
+CPU = ModelSettings(device="cpu", threads=1)
+
+
+def settings(folder: Path, tmp_path: Path, **changes: object) -> ScoreConfig:
+    values = {"traces": str(tmp_path / "rows.jsonl"), "student": str(folder), "out": str(tmp_path / "scored.jsonl")}
+    return ScoreConfig.model_validate({"device": "cpu", "threads": 1, **values, **changes})
+
+
+def write(rows: list[Explanation], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(row.model_dump_json() for row in rows), encoding="utf-8")
+
+
+def measures_of(rows: list[Explanation]) -> list[Measures]:
+    found = [row.measures for row in rows]
+    assert None not in found
+    return [measures for measures in found if measures is not None]
+
+
+def two_samples(problems: list[Problem]) -> list[Explanation]:
+    """Each problem with its trace, and with half of it, one problem after another."""
+    rows = [from_trace(problem) for problem in problems]
+    halves = [
+        Explanation.model_validate({**row.model_dump(), "sample": 1, "explanation": row.explanation[:40]})
+        for row in rows
+    ]
+    return [row for pair in zip(rows, halves, strict=True) for row in pair]
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_gain_is_what_a_whole_forward_in_float64_says(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, temperature: float
+) -> None:
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    config = settings(tiny_model_folder, tmp_path, reward={"temperature": temperature})
+    reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
+    rows = score_rows(reward_model, two_samples(tiny_problems[:3]), Reader("tiny", "0", config.measures))
+    oracle, _ = load_pair(str(tiny_model_folder), CPU)
+    oracle = oracle.double()
+    reads = StudentFormat(tokenizer, STYLES["rlt"])
+
+    def mean_logp(passage: Passage) -> float:
+        with torch.no_grad():
+            logp_TV = oracle(torch.tensor([passage.input_ids])).logits[0].log_softmax(-1)
+        return sum(logp_TV[at - 1, passage.input_ids[at]].item() for at in passage.solution) / len(passage.solution)
+
+    for row, measures in zip(rows, measures_of(rows), strict=True):
+        informed = reads.read(row.question, reads.encode(row.explanation), row.solution)
+        blind = reads.read(row.question, [], row.solution)
+        assert measures.gain == pytest.approx(mean_logp(informed) - mean_logp(blind), abs=1e-5)
+        assert measures.gain != pytest.approx(0, abs=1e-4)
+        assert measures.tokens == len(informed.input_ids)
+        assert measures.context_share == pytest.approx(len(informed.input_ids) / 1024)
+        assert (row.student, row.student_digest) == ("tiny", "0")
+
+
+class Watched(Scorer):
+    """Notes what it is given to read."""
+
+    read: list[list[int]]
+
+    def logps(self, passages: Sequence[Passage], temperature: float) -> list[PassageLogps]:
+        self.read += [passage.input_ids for passage in passages]
+        return super().logps(passages, temperature)
+
+
+def test_a_problem_is_read_without_an_explanation_once_for_all_its_samples(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    config = settings(tiny_model_folder, tmp_path)
+    student = Watched(model, config.scoring)
+    student.read = []
+    rows = two_samples(tiny_problems[:2])
+    score_rows(build_reward_model(student, tokenizer, None, config), rows, Reader("tiny", "0", config.measures))
+    reads = StudentFormat(tokenizer, STYLES["rlt"])
+    blind = [reads.read(problem.question, [], problem.solution).input_ids for problem in tiny_problems[:2]]
+    assert [student.read.count(ids) for ids in blind] == [1, 1]
+
+
+def test_a_row_that_cannot_be_read_has_what_its_text_tells_and_one_without_an_explanation_has_nothing(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    sound = from_trace(tiny_problems[0])
+    too_long = sound.model_copy(update={"question": "why " * 2000, "explanation": "so " * 103})
+    failed = sound.model_copy(update={"error": "the prompt did not fit"})
+    cut = sound.model_copy(update={"explanation": "because " * 2000})
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    config = settings(tiny_model_folder, tmp_path)
+    reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
+    unread, none, long = score_rows(reward_model, [too_long, failed, cut], Reader("tiny", "0", config.measures))
+    assert unread.measures == Measures(repetition=0.99)
+    assert none.measures is None
+    assert long.measures is not None
+    assert long.measures.context_share is not None
+    assert long.measures.context_share > 1
+    assert long.measures.gain is not None
+
+
+def test_measures_are_written_resumed_and_can_be_left_out(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    write(two_samples(tiny_problems[:4]), tmp_path)
+    config = settings(tiny_model_folder, tmp_path)
+    main(config)
+    written = Path(config.out).read_bytes()
+    rows = read_explanations(config.out, STYLES["rlt"])
+    digest = weights_digest(str(tiny_model_folder))
+    assert {row.student_digest for row in rows} == {digest}
+    assert all(measures.gain is not None for measures in measures_of(rows))
+
+    partial = tmp_path / "scored.jsonl.partial"
+    partial.write_bytes(b"".join(written.splitlines(keepends=True)[:3]))
+    Path(config.out).unlink()
+    main(config)
+    assert Path(config.out).read_bytes() == written
+    Path(config.out).write_bytes(written.replace(digest.encode(), b"0123456789abcdef"))
+    with pytest.raises(OutputError, match=f"student_digest was '0123456789abcdef', now '{digest}'"):
+        main(config)
+
+    none = {"gain": False, "repetition": False, "length": False}
+    main(settings(tiny_model_folder, tmp_path, measures=none, out=str(tmp_path / "bare.jsonl")))
+    bare = read_explanations(str(tmp_path / "bare.jsonl"), STYLES["rlt"])
+    assert measures_of(bare) == [Measures()] * 8
+    assert [row.score for row in bare] == [row.score for row in rows]

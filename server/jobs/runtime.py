@@ -150,7 +150,7 @@ class Runtime:
             return await self._claimed(step)
 
     async def _claimed(self, step: Step) -> bool:
-        claim = await _patiently(self._units.claim, step, self.name)
+        claim = await _patiently(self._claim, step)
         if claim is not None:
             try:
                 committed = await self._attempts(claim)
@@ -161,6 +161,17 @@ class Runtime:
                 return False  # somebody claimed it after us
         await _patiently(self._queue_following, step)
         return True
+
+    async def _claim(self, step: Step) -> Claim | None:
+        """The step as ours; broken off meanwhile, it is given back if the database had already made it ours."""
+        claiming = asyncio.ensure_future(self._units.claim(step, self.name))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claim = await claiming
+            if claim is not None:
+                await asyncio.shield(self._undo(claim))
+            raise
 
     async def _undo(self, claim: Claim) -> None:
         """Gives a claim back that was broken off, maybe between writing its shard and committing it."""

@@ -23,7 +23,7 @@ from dbos import DBOSClient
 from server.configs import JobSettings
 from server.jobs.jobs import Jobs, Progress, job_folder
 from server.jobs.runtime import Runtime
-from server.jobs.units import LANES, MAX_CLAIMS, Step, Units
+from server.jobs.units import LANES, MAX_CLAIMS, PREPARE, Claim, Step, Units
 from server.state.database import Database
 from server.state.ids import new_id
 from server.state.storage import Storage
@@ -203,16 +203,17 @@ def test_a_worker_killed_three_times_and_started_again_loses_nothing(place: Plac
     async def run() -> None:
         async with service(place, NEVER) as here:
             worker = place.worker("a", takeover_seconds=NEVER)
-            job = await here.submit()
+            job = await here.submit(units=20)
             for units in (1, 3, 6):
                 await here.until_units(job, units)
+                await here.freeze(worker, job)  # with a unit in its hands: there is something to lose
                 worker.kill()
                 worker.wait()
                 worker = place.worker("a", takeover_seconds=NEVER)
             job = await here.ended(job)
             assert job.status == "completed"
-            assert each_row_once(await here.rows(job))
-            assert sum(unit.claims - 1 for unit in await here.jobs.units(job.id)) > 0  # there was something to lose
+            assert each_row_once(await here.rows(job), units=20)
+            assert sum(unit.claims - 1 for unit in await here.jobs.units(job.id)) >= 3
 
     asyncio.run(run())
 
@@ -280,6 +281,31 @@ def test_sigterm_hands_the_work_to_others_at_once(place: Place) -> None:
             job = await here.ended(job)
             assert each_row_once(await here.rows(job))
             assert all(unit.claims == 1 for unit in await here.jobs.units(job.id))  # what was given back is no crash
+
+    asyncio.run(run())
+
+
+class LateAnswers(Units):
+    """Claims are in the database a while before it is known here."""
+
+    async def claim(self, step: Step, owner: str) -> Claim | None:
+        claim = await super().claim(step, owner)
+        await asyncio.sleep(0.3)
+        return claim
+
+
+def test_a_claim_that_is_broken_off_before_its_answer_came_is_given_back_too(sqlite_place: Place) -> None:
+    async def run() -> None:
+        async with service(sqlite_place, NEVER) as here:
+            job, here.runtime._units = await here.create(), LateAnswers(here.database)
+            step = Step(job.id, job.round, PREPARE)
+            work = asyncio.create_task(here.runtime._work(step))
+            await asyncio.sleep(0.15)
+            work.cancel()
+            await work
+            after = await Units(here.database).claim(step, "other")
+            assert after is not None
+            assert (after.unit.fence, after.unit.claims) == (2, 1)
 
     asyncio.run(run())
 

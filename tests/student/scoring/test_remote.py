@@ -112,6 +112,8 @@ def test_two_servers_share_the_passages_and_none_gets_more_at_a_time_than_is_sai
     rows = passages(40)
     with front(vllm.url) as one, front(vllm.url) as other:
         scorer = open_at(one, other, in_flight=3)
+        crowd(one, 3)
+        crowd(other, 3)
         before = one.passages, other.passages
         assert alike(scorer.logps(rows, FOLDED), here.logps(rows, FOLDED))
         carried = one.passages - before[0], other.passages - before[1]
@@ -126,6 +128,8 @@ def test_callers_in_threads_and_in_an_event_loop_share_the_limit(vllm: Vllm, ope
     with front(vllm.url) as one:
         scorer = open_at(one, in_flight=2)
 
+        crowd(one, 2)
+
         async def both() -> list[list[PassageLogps]]:
             elsewhere = asyncio.to_thread(scorer.logps, rows, FOLDED)
             task = asyncio.create_task(elsewhere)
@@ -134,6 +138,17 @@ def test_callers_in_threads_and_in_an_event_loop_share_the_limit(vllm: Vllm, ope
 
         assert all(alike(seen, expected) for seen in asyncio.run(both()))
         assert one.most_at_a_time == 2
+
+
+def crowd(one: Front, most: int) -> None:
+    """Has the front hold its passages until so many are there at once: on a busy machine, too, as many come as may."""
+
+    def hold(ids: list[int]) -> None:
+        until = time.monotonic() + 20
+        while one.most_at_a_time < most and time.monotonic() < until:
+            time.sleep(0.01)
+
+    one.on_passage = hold
 
 
 def away(one: Front, seconds: float, after: int, shift: float = 0.0) -> None:

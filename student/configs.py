@@ -9,20 +9,10 @@ from pydantic_settings import CliPositionalArg
 from student.cli import Verb
 from student.config import Config
 from student.curation.settings import Contamination, Duplicates, Filters, Ranking
+from student.exports.names import FileType, FormatName, OriginColumn
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
-ExportFormat = Literal[
-    "trl-prompt-completion",
-    "trl-messages",
-    "bespoke-stratos",
-    "llamafactory-sharegpt",
-    "llamafactory-alpaca",
-    "axolotl-chat",
-    "openrlhf",
-    "trl-preference",
-    "trl-kto",
-]
 Grading = Literal["math", "exact", "choice", "countdown"]
 
 
@@ -277,29 +267,46 @@ class DistillConfig(ModelSettings):
 
 
 class ExportOptions(Config):
-    """What the formats are told."""
+    """What the rows of an export are made of, whatever the format."""
 
     tags: TagStyle = "rlt"
     """Tag style of what the student learns to write."""
+    keep_unclosed: bool = False
+    """Also write explanations that never reached their end tag."""
+    columns: tuple[OriginColumn, ...] = ("id", "problem_id", "reward")
+    """Columns that tell where a row is from; they are called `rlt_...`, and none leaves them all out."""
+    pairs: int = Field(1, gt=0)
+    """Preference: pairs of a problem at most (best and worst, second best and second worst, ...)."""
     margin: float = Field(0.0, ge=0)
-    """For trl-preference: how far the rewards of a problem's best and worst explanation must be apart."""
+    """Preference: by how much the rewards of a pair differ at least."""
     threshold: float | None = None
-    """For trl-kto: the reward from which an explanation is good; unset is the mean of its problem."""
+    """KTO: the reward above which an explanation is a good one; unset is the median of its problem."""
+    step_bound: float = 0.0
+    """Steps: the credit from which on a step is a good one, nats a solution token."""
+    step_neutral: float = Field(0.0, ge=0)
+    """Steps: within this distance of the bound PRM800K's rating is 0."""
 
 
 class ExportConfig(ExportOptions):
     """Writes the rows to train on in the format of another trainer, with the files that it needs beside them."""
 
-    rows: str
+    rows: str | None = None
     """Explanations (JSONL, Parquet), a dataset folder of `rlt select`, or problems with a reasoning_trace column."""
-    format: ExportFormat
+    format: FormatName | None = None
     """The format to write."""
-    out: str
+    out: str | None = None
     """Folder for the data, what the trainer needs beside it, and export.json with the counts."""
-    file: Literal["parquet", "jsonl"] = "parquet"
+    file_type: FileType = "parquet"
     """How the rows are stored."""
-    keep_unclosed: bool = False
-    """Also write explanations that never reached their end tag."""
+    formats: bool = False
+    """List the formats and do nothing else."""
+
+    @model_validator(mode="after")
+    def _what_is_needed(self) -> Self:
+        for name in () if self.formats else ("rows", "format", "out"):
+            if getattr(self, name) is None:
+                raise ValueError(f"--{name} is required (--formats lists the formats)")
+        return self
 
 
 class EvaluateConfig(ProblemSource, ModelSettings):

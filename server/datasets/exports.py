@@ -7,107 +7,17 @@ and compression (Parquet's aside).
 
 import asyncio
 import hashlib
-import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from student.exports.encoders import Encoder, Groups, JsonLines, Parquet, arrow_stream, saved_state
 
 ExportFormat = Literal["jsonl", "parquet", "datasets"]
-
-GROUP_ROWS = 8192
-"""Rows of one Parquet row group, or of one file of a `datasets` folder, at most; sooner where they are long."""
-GROUP_BYTES = 32 * 2**20
-"""Bytes of such a group, as Arrow holds it."""
-
-
-class Encoder(Protocol):
-    """Turns tables into the bytes of one file; what the calls return, joined, is the file."""
-
-    def add(self, table: pa.Table) -> bytes:
-        """More rows, in order."""
-
-    def end(self) -> bytes:
-        """What is still owed."""
-
-
-class JsonLines:
-    """One object a line, as `rlt explain` writes it."""
-
-    def add(self, table: pa.Table) -> bytes:
-        """The rows as lines."""
-        return "".join(f"{_json(row)}\n" for row in table.to_pylist()).encode()
-
-    def end(self) -> bytes:
-        """Nothing: every line is whole."""
-        return b""
-
-
-class Groups:
-    """Collects small tables until they make a group."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._tables: list[pa.Table] = []
-
-    def add(self, table: pa.Table) -> Iterator[pa.Table]:
-        """The group that is full by now, if any."""
-        self._tables.append(table)
-        rows = sum(held.num_rows for held in self._tables)
-        if rows >= GROUP_ROWS or sum(held.nbytes for held in self._tables) >= GROUP_BYTES:
-            yield self.rest()
-
-    def rest(self) -> pa.Table:
-        """All that is held, which may be no row; it is held no longer."""
-        tables, self._tables = self._tables, []
-        return pa.concat_tables([self._schema.empty_table(), *tables])
-
-
-class Parquet:
-    """One Parquet file (zstd) of several row groups."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._groups = Groups(schema)
-        self._sink = Drain()
-        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
-
-    def add(self, table: pa.Table) -> bytes:
-        """A row group, once one is full."""
-        for group in self._groups.add(table):
-            self._writer.write_table(group)
-        return self._sink.taken()
-
-    def end(self) -> bytes:
-        """The last row group and the footer."""
-        self._writer.write_table(self._groups.rest())
-        self._writer.close()
-        return self._sink.taken()
-
-
-class Drain(io.RawIOBase):
-    """A file that is only written to; what was written is taken away in between."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        """True."""
-        return True
-
-    def write(self, data: "io.ReadableBuffer") -> int:  # type: ignore[name-defined]
-        """Keeps a copy, until it is taken."""
-        part = bytes(data)
-        self._parts.append(part)
-        return len(part)
-
-    def taken(self) -> bytes:
-        """What was written since the last call."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
 
 
 class DatasetsFolder:
@@ -129,25 +39,14 @@ class DatasetsFolder:
         """The last data file, then the two files that say what the folder holds, and the tar's end."""
         last = self._data_file(self._groups.rest())
         info = {"citation": "", "description": "", "features": None, "homepage": "", "license": ""}
-        state: dict[str, object] = {
-            "_data_files": [{"filename": name} for name in self._files],
-            "_fingerprint": self._digest.hexdigest()[:16],
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": "train",
-        }
+        state = saved_state(self._files, self._digest.hexdigest())
         files = [
             self._member(name, _json(it).encode()) for name, it in [("dataset_info.json", info), ("state.json", state)]
         ]
         return b"".join([last, *files, b"\0" * 1024])
 
     def _data_file(self, group: pa.Table) -> bytes:
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, self._schema) as writer:
-            writer.write_table(group, max_chunksize=1000)
-        data = sink.getvalue()
+        data = arrow_stream(group)
         self._digest.update(data)
         self._files.append(f"data-{len(self._files):05}.arrow")
         return self._member(self._files[-1], data)

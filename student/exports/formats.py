@@ -1,78 +1,124 @@
 """What a format is, and the lessons that every format is made from.
 
-    explanations (sources.py) -> lessons -> Format.convert -> data.parquet or data.jsonl (export.py)
+    explanations (sources.py) -> lessons -> Format.convert -> the data's bytes (encoders.py) -> a folder, or the service
 
 A lesson is a row to train on as text: system message, question, and what the student learns to write, laid out as
-student/reading.py lays it out in tokens.
+student/reading.py lays it out in tokens. A format is one object, and all that is particular to it is in it. Columns
+that tell where a row is from are called `rlt_*`: trainers act on names such as `prompt`, `labels` and `text` wherever
+they find them (export-formats GC-1 to GC-3, GC-20).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, get_args
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from student.configs import ExportOptions
-from student.exports.arrow_text import joined, repeated, turns
-from student.tags import Tags
+from student.exports.arrow_text import column, joined, repeated, turns
+from student.exports.encoders import DataFiles, JsonLines, OneFile, Parquet
+from student.exports.names import FileType, FormatName, ProblemColumn
+from student.exports.sources import COLUMNS
+from student.tags import STYLES, Tags
 
-PROVENANCE = pa.schema([("rlt_id", pa.string()), ("rlt_problem_id", pa.string())])
-"""Columns that every format carries; no trainer gives a meaning to names that begin so."""
+_PATHS = {
+    **dict.fromkeys(("reward", "rss", "rkl"), "score"),
+    **dict.fromkeys(("gain", "step_credit", "leak", "repetition", "tokens", "verified"), "measures"),
+}
 
 
-class Format(Protocol):
+@dataclass(frozen=True)
+class Chat:
+    """A student's chat template as text: what stands before and after a question, and its end of text."""
+
+    before: str
+    after: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller wants of a format."""
+
+    settings: ExportOptions = field(default_factory=ExportOptions)
+    file_type: FileType = "parquet"
+    chat: Chat | None = None
+    """The template of the student that was named; None where none was."""
+
+    @property
+    def tags(self) -> Tags:
+        """The tag style of the texts."""
+        return STYLES[self.settings.tags]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that tell where a row is from, without `rlt_`."""
+        return tuple(name for name in self.settings.columns if name != "none")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What glue may speak of."""
+
+    data: str
+    """The data file's name."""
+    rows: int
+    columns: Sequence[str]
+    """Of the data."""
+    options: Options
+
+
+class Format(ABC):
     """What one trainer reads."""
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[FormatName]
+    purpose: ClassVar[str]
+    """Who reads it, and for what, in one line."""
+    grouped: ClassVar[bool] = False
+    """It is given all rows of a problem in one table; they are adjacent in what every verb writes."""
 
-    @property
-    def purpose(self) -> str:
-        """Who reads it, and for what, in one line."""
-        ...
+    @abstractmethod
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """The lessons in this format, without those that are `refused`."""
 
-    @property
-    def schema(self) -> pa.Schema:
-        """Its columns, those of PROVENANCE last."""
-        ...
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The files, by name, that lie beside the data; README.md has the command that trains."""
+        return {"README.md": readme(self, context, "")}
 
-    @property
-    def whole_problems(self) -> bool:
-        """It must be given all lessons of a problem in one table."""
-        ...
+    def schema(self, options: Options) -> pa.Schema:
+        """Its columns, those that tell where a row is from last."""
+        return self.convert(lessons_of(COLUMNS.empty_table(), options), options).schema
 
-    def convert(self, lessons: pa.Table, options: ExportOptions) -> pa.Table:
-        """The lessons in this format, by its schema; fewer rows where not every lesson makes one."""
-        ...
+    def refused(self, lessons: pa.Table, options: Options) -> pa.Array | None:
+        """Why a lesson makes no row of this format, null where it does; None where each does."""
+        return None
 
-    def glue(self, data: str) -> Mapping[str, str]:
-        """The files, by name, that the trainer needs beside the file `data`."""
-        ...
+    def check(self, options: Options) -> None:
+        """Raises ConfigError where the options do not go with the format."""
+        return
+
+    def files(self, schema: pa.Schema, options: Options) -> DataFiles:
+        """What turns its tables into files: one, by `--file-type`."""
+        encoder = Parquet(schema) if options.file_type == "parquet" else JsonLines()
+        return OneFile(f"data.{options.file_type}", encoder)
 
 
-def lessons_of(rows: pa.Table, tags: Tags) -> pa.Table:
-    """Explanations as lessons: their own columns with `system`, `written` and those of PROVENANCE.
+def lessons_of(rows: pa.Table, options: Options) -> pa.Table:
+    """Explanations as lessons: their own columns with `system` and `written`, and the ids computed anew.
 
     `written` is what the student learns to write after the prompt: StudentFormat.completion_ids as text, without the
     end token, which is the trainer's to add.
     """
-    rows = rows.combine_chunks()
-    text = {name: rows[name].combine_chunks() for name in ("problem_id", "explanation", "solution")}
-    thought = [tags.thought_open, text["explanation"], tags.thought_close]
-    columns = {
+    tags, thought, solution = options.tags, column(rows, "explanation"), column(rows, "solution")
+    opened, between = tags.thought_open, tags.thought_close + tags.answer_open
+    added = {
+        "id": joined(column(rows, "problem_id"), "-", column(rows, "sample").cast(pa.string())),
         "system": repeated(tags.student_system, len(rows)),
-        "written": joined(*thought, tags.answer_open, text["solution"], tags.answer_close),
-        "rlt_id": joined(text["problem_id"], "-", rows["sample"].combine_chunks().cast(pa.string())),
-        "rlt_problem_id": text["problem_id"],
+        "written": joined(opened, thought, between, solution, tags.answer_close),
     }
-    for name, column in columns.items():
-        rows = rows.append_column(name, column)
-    return rows
-
-
-def column(lessons: pa.Table, name: str) -> pa.Array:
-    """A column of lessons as one array."""
-    return lessons[name].combine_chunks()
+    return pa.table({**{name: rows[name] for name in rows.column_names}, **added})
 
 
 def prompt_turns(lessons: pa.Table) -> pa.Array:
@@ -80,29 +126,45 @@ def prompt_turns(lessons: pa.Table) -> pa.Array:
     return turns([("system", column(lessons, "system")), ("user", column(lessons, "question"))])
 
 
-def with_provenance(lessons: pa.Table, schema: pa.Schema, *columns: pa.Array) -> pa.Table:
-    """The columns of a format, and those of PROVENANCE after them."""
-    return pa.Table.from_arrays([*columns, *(column(lessons, name) for name in PROVENANCE.names)], schema=schema)
+def written_turns(lessons: pa.Table) -> pa.Array:
+    """What the student learns to write, as a conversation of the assistant's turn."""
+    return turns([("assistant", column(lessons, "written"))])
 
 
-def schema_of(*fields: tuple[str, pa.DataType]) -> pa.Schema:
-    """The schema of a format: its own columns, then those of PROVENANCE."""
-    return pa.schema([*fields, *PROVENANCE])
+def origin(lessons: pa.Table, options: Options) -> dict[str, pa.Array]:
+    """The columns that tell where each row is from, `rlt_id` and the like."""
+    return {f"rlt_{name}": column(lessons, _path(name)) for name in options.columns}
 
 
-def whole_problems(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables that end where a problem ends, for rows of a problem that stand together.
+def pair_origin(chosen: pa.Table, rejected: pa.Table, options: Options) -> dict[str, pa.Array]:
+    """The same where two lessons of a problem make a row: what they share once, what is each one's own twice."""
+    found: dict[str, pa.Array] = {}
+    for name in options.columns:
+        shared = name in get_args(ProblemColumn)
+        sides = {f"rlt_{name}": chosen} if shared else {f"rlt_chosen_{name}": chosen, f"rlt_rejected_{name}": rejected}
+        found.update({side: column(lessons, _path(name)) for side, lessons in sides.items()})
+    return found
 
-    >>> tables = [pa.table({"problem_id": ids}) for ids in (["a", "b"], ["b", "c"])]
-    >>> [table["problem_id"].to_pylist() for table in whole_problems(tables)]
-    [['a'], ['b', 'b'], ['c']]
-    """
-    held: pa.Table | None = None
-    for table in tables:
-        held = table if held is None else pa.concat_tables([held, table])
-        if len(held):
-            ends = pc.run_end_encode(column(held, "problem_id")).run_ends
-            last = ends[-2].as_py() if len(ends) > 1 else 0
-            yield from [held.slice(0, last)] if last else []
-            held = held.slice(last)
-    yield from [held] if held is not None and len(held) else []
+
+def _path(name: str) -> str:
+    return f"{_PATHS[name]}.{name}" if name in _PATHS else name
+
+
+def readme(form: Format, context: Context, command: str, *remarks: str) -> str:
+    """README.md: what lies here, which of the files is the data (the front matter, for `datasets`), how to train."""
+    lines = [
+        "---",
+        f"configs: [{{config_name: default, data_files: {context.data}}}]",
+        "---",
+        f"# {form.name}",
+        "",
+        f"{context.rows:,} rows for {form.purpose}. `export.json` says how they were made.",
+        *(["", "```sh", command, "```"] if command else []),
+        *(part for remark in remarks for part in ("", remark)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(value: object) -> str:
+    """A file of JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,94 +1,169 @@
-"""The formats of preference training: explanations of one problem beside each other, told apart by their rewards.
+"""Explanations of one problem against each other, by reward: pairs for DPO, single ones with a label for KTO.
 
-All that a problem has must stand together in the rows, as `rlt explain` writes it. Rows without a score are passed
-over. Left out: pairs of explanations of different problems, whose rewards do not compare.
+Pairs. The rows of a problem by reward, best first, give the pairs best and worst, second best and second worst, and so
+on, `--pairs` of them at most, each row in one pair; those whose rewards differ by less than `--margin`, or not at all,
+make none.
+
+Labels. True above `--threshold`, else false; without a threshold, true above the median of the problem and false below,
+and a row that is the median says nothing and is left out.
+
+All rows of a problem must stand together, as every verb writes them. Left out: pairs of explanations of different
+problems, whose rewards do not compare.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from student.configs import ExportOptions
-from student.exports.arrow_text import turns, turns_type
-from student.exports.formats import column, prompt_turns, schema_of, with_provenance
+from student.exports.arrow_text import column
+from student.exports.formats import Context, Format, Options, origin, pair_origin, prompt_turns, readme, written_turns
 
-PREFERENCE = schema_of(
-    ("prompt", turns_type()),
-    ("chosen", turns_type()),
-    ("rejected", turns_type()),
-    ("rlt_rejected_id", pa.string()),
-    ("rlt_margin", pa.float64()),
-)
-KTO = schema_of(
-    ("prompt", turns_type()), ("completion", turns_type()), ("label", pa.bool_()), ("rlt_reward", pa.float64())
-)
+Rows = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+UNREWARDED = "no reward"
+UNPAIRED = "no partner with another reward within its problem and the margin"
+PAIRED = "its problem has its pairs"
+MEDIAN = "its reward is the median of its problem"
 
 
-@dataclass(frozen=True)
-class Preference:
-    """A problem's best explanation against its worst; none where they are not `margin` apart."""
+def rewards_of(lessons: pa.Table) -> Numbers:
+    """The reward of each row; NaN where it has none."""
+    filled: Numbers = pc.fill_null(column(lessons, "score.reward"), float("nan")).to_numpy(zero_copy_only=False)
+    return filled
 
-    name: str = "trl-preference"
-    purpose: str = "TRL's DPOTrainer: the best explanation of a problem against its worst, by reward"
-    schema: pa.Schema = PREFERENCE
-    whole_problems: bool = True
 
-    def convert(self, lessons: pa.Table, options: ExportOptions) -> pa.Table:
-        lessons, rewards, starts = scored(lessons)
-        spans = [range(start, stop) for start, stop in pairwise([*starts, len(rewards)])]
-        best = np.array([max(span, key=rewards.__getitem__) for span in spans], dtype=np.int64)
-        worst = np.array([min(span, key=rewards.__getitem__) for span in spans], dtype=np.int64)
-        apart = rewards[best] - rewards[worst]
-        wanted = (apart > 0) & (apart >= options.margin)
-        chosen, rejected = lessons.take(best[wanted]), lessons.take(worst[wanted])
-        answers = [turns([("assistant", column(rows, "written"))]) for rows in (chosen, rejected)]
-        extra = (column(rejected, "rlt_id"), pa.array(apart[wanted]))
-        return with_provenance(chosen, self.schema, prompt_turns(chosen), *answers, *extra)
-
-    def glue(self, data: str) -> Mapping[str, str]:
-        return {}
+def problems_of(lessons: pa.Table) -> Rows:
+    """The number of each row's problem, counted from 0 in their order."""
+    numbers: Rows = pc.dictionary_encode(column(lessons, "problem_id")).indices.to_numpy(zero_copy_only=False)
+    return numbers.astype(np.int64)
 
 
 @dataclass(frozen=True)
-class Kto:
-    """Each explanation by itself, good or bad: by a threshold, or by its problem's mean (at the mean: neither)."""
+class Pairs:
+    """Row numbers, pair by pair in the order of the problems."""
 
-    name: str = "trl-kto"
-    purpose: str = "TRL's KTOTrainer: each explanation as good or bad, by reward"
-    schema: pa.Schema = KTO
-    whole_problems: bool = True
-
-    def convert(self, lessons: pa.Table, options: ExportOptions) -> pa.Table:
-        lessons, rewards, starts = scored(lessons)
-        if options.threshold is None:
-            counts = np.diff([*starts, len(rewards)])
-            bound = np.repeat(np.add.reduceat(rewards, starts) / counts, counts) if len(rewards) else rewards
-            told = np.abs(rewards - bound) > 1e-12
-        else:
-            bound, told = np.full(len(rewards), options.threshold), np.ones(len(rewards), dtype=bool)
-        labels = pa.array((rewards >= bound)[told])
-        lessons = lessons.filter(pa.array(told))
-        completion = turns([("assistant", column(lessons, "written"))])
-        extra = (labels, pa.array(rewards[told]))
-        return with_provenance(lessons, self.schema, prompt_turns(lessons), completion, *extra)
-
-    def glue(self, data: str) -> Mapping[str, str]:
-        return {}
+    chosen: Rows
+    rejected: Rows
 
 
-def scored(lessons: pa.Table) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """The lessons that have a finite reward, their rewards, and where each problem begins."""
-    rewards = pc.struct_field(column(lessons, "score"), "reward")
-    has = pc.fill_null(pc.is_finite(rewards), False)
-    lessons, values = lessons.filter(has), rewards.filter(has).to_numpy(zero_copy_only=False)
-    return lessons, values, problem_starts(lessons)
+def pairs_of(problems: Rows, rewards: Numbers, most: int, margin: float) -> Pairs:
+    """Best with worst, second best with second worst; at most `most` a problem, none of a smaller gap than `margin`.
+
+    >>> pairs_of(np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.9, 0.5, 2.0, 2.0]), most=1, margin=0.5)
+    Pairs(chosen=array([1]), rejected=array([0]))
+    """
+    usable = np.flatnonzero(np.isfinite(rewards))
+    ordered = usable[np.lexsort((-rewards[usable], problems[usable]))]
+    _, starts, counts = np.unique(problems[ordered], return_index=True, return_counts=True)
+    start, size = np.repeat(starts, counts), np.repeat(counts, counts)
+    rank = np.arange(len(ordered)) - start
+    opposite = ordered[start + size - 1 - rank]
+    gap = rewards[ordered] - rewards[opposite]
+    taken = (rank < np.minimum(most, size // 2)) & (gap > 0) & (gap >= margin)
+    return Pairs(ordered[taken], opposite[taken])
 
 
-def problem_starts(lessons: pa.Table) -> np.ndarray:
-    """The row at which each problem begins, for rows of a problem that stand together."""
-    ends = pc.run_end_encode(column(lessons, "problem_id")).run_ends.to_numpy()
-    return np.concatenate([[0], ends[:-1]]).astype(np.int64) if len(ends) else np.empty(0, dtype=np.int64)
+class Paired(Format):
+    """What all formats of pairs do alike."""
+
+    grouped = True
+
+    def refused(self, lessons: pa.Table, options: Options) -> pa.Array:
+        """A row in no pair, and why."""
+        problems, pairs = problems_of(lessons), _pairs(lessons, options)
+        reasons = np.full(len(lessons), UNPAIRED, dtype=object)
+        reasons[np.isin(problems, problems[pairs.chosen])] = PAIRED
+        reasons[~np.isfinite(rewards_of(lessons))] = UNREWARDED
+        reasons[np.concatenate([pairs.chosen, pairs.rejected])] = None
+        return pa.array(reasons, pa.string())
+
+    def sides(self, lessons: pa.Table, options: Options) -> tuple[pa.Table, pa.Table]:
+        """The better and the worse lesson of each pair."""
+        pairs = _pairs(lessons, options)
+        return lessons.take(pa.array(pairs.chosen)), lessons.take(pa.array(pairs.rejected))
+
+
+def _pairs(lessons: pa.Table, options: Options) -> Pairs:
+    settings = options.settings
+    return pairs_of(problems_of(lessons), rewards_of(lessons), settings.pairs, settings.margin)
+
+
+class TrlPreference(Paired):
+    """Pairs with their prompt apart from both continuations (the explicit form)."""
+
+    name = "trl-preference"
+    purpose = "TRL's DPOTrainer: of one problem the better and the worse explanation, by reward"
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`prompt`, `chosen` and `rejected`, lists of messages; the last two hold the continuation alone."""
+        chosen, rejected = self.sides(lessons, options)
+        made = {
+            "prompt": prompt_turns(chosen),
+            "chosen": written_turns(chosen),
+            "rejected": written_turns(rejected),
+        }
+        return pa.table({**made, **pair_origin(chosen, rejected, options)})
+
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The command."""
+        command = "trl dpo --dataset_name . --model_name_or_path STUDENT --output_dir trained --max_length 16384"
+        return {"README.md": readme(self, context, command)}
+
+
+def labels_of(problems: Rows, rewards: Numbers, threshold: float | None) -> Numbers:
+    """1 and 0 for true and false, NaN where the reward says nothing.
+
+    >>> labels_of(np.array([0, 0, 0, 1]), np.array([0.1, 0.9, 0.5, 2.0]), None)
+    array([ 0.,  1., nan, nan])
+    """
+    if threshold is not None:
+        return np.where(np.isfinite(rewards), (rewards > threshold).astype(float), np.nan)
+    labels = np.full(len(rewards), np.nan)
+    for problem in np.unique(problems):
+        rows = np.flatnonzero((problems == problem) & np.isfinite(rewards))
+        away = rewards[rows] - np.median(rewards[rows]) if len(rows) else rewards[rows]
+        labels[rows] = np.where(away == 0, np.nan, (away > 0).astype(float))
+    return labels
+
+
+class Labelled(Format):
+    """What all formats of labels do alike."""
+
+    grouped = True
+
+    def refused(self, lessons: pa.Table, options: Options) -> pa.Array:
+        """A row whose reward says nothing."""
+        reasons = np.where(np.isfinite(rewards_of(lessons)), MEDIAN, UNREWARDED)
+        return pa.array(reasons, pa.string(), mask=~np.isnan(_labels(lessons, options)))
+
+    def labelled(self, lessons: pa.Table, options: Options) -> tuple[pa.Table, pa.Array]:
+        """The lessons whose reward says something, and what."""
+        labels = _labels(lessons, options)
+        told = ~np.isnan(labels)
+        return lessons.filter(pa.array(told)), pa.array(labels[told] == 1)
+
+
+def _labels(lessons: pa.Table, options: Options) -> Numbers:
+    return labels_of(problems_of(lessons), rewards_of(lessons), options.settings.threshold)
+
+
+class TrlKto(Labelled):
+    """One explanation a row with a true or false beside it (unpaired preference)."""
+
+    name = "trl-kto"
+    purpose = "TRL's KTOTrainer: each explanation with whether it is a good one, by reward"
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`prompt`, `completion` (lists of messages) and `label` (true or false)."""
+        told, label = self.labelled(lessons, options)
+        made = {"prompt": prompt_turns(told), "completion": written_turns(told), "label": label}
+        return pa.table({**made, **origin(told, options)})
+
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The command."""
+        command = "trl kto --dataset_name . --model_name_or_path STUDENT --output_dir trained --max_length 16384"
+        return {"README.md": readme(self, context, command)}

@@ -1,26 +1,40 @@
-"""The formats by the names that `rlt export --format` takes (student.configs.ExportFormat)."""
+"""The formats by the names that `rlt export --format` takes (names.FormatName)."""
 
-from student.configs import ExportFormat
-from student.exports.conversations import (
-    AXOLOTL_CHAT,
-    BESPOKE_STRATOS,
-    LLAMAFACTORY_SHAREGPT,
-    Alpaca,
-    InputOutput,
-    Messages,
-    PromptCompletion,
-)
+from student.exports.axolotl import AxolotlChat, AxolotlInputOutput
+from student.exports.conversations import BespokeStratos, Openrlhf
 from student.exports.formats import Format
-from student.exports.preferences import Kto, Preference
+from student.exports.llamafactory import (
+    LlamafactoryAlpaca,
+    LlamafactoryKto,
+    LlamafactoryPreference,
+    LlamafactorySharegpt,
+)
+from student.exports.names import FormatName
+from student.exports.preferences import TrlKto, TrlPreference
+from student.exports.stepwise import MathShepherd, Prm800k, StepwiseSoft, TrlStepwise
+from student.exports.tables import HfDatasets, PlainRows
+from student.exports.trl import TrlMessages, TrlPromptCompletion, TrlPromptCompletionText, TrlSdft
 
-FORMATS: dict[ExportFormat, Format] = {
-    "trl-prompt-completion": PromptCompletion(),
-    "trl-messages": Messages(),
-    "bespoke-stratos": BESPOKE_STRATOS,
-    "llamafactory-sharegpt": LLAMAFACTORY_SHAREGPT,
-    "llamafactory-alpaca": Alpaca(),
-    "axolotl-chat": AXOLOTL_CHAT,
-    "openrlhf": InputOutput(),
-    "trl-preference": Preference(),
-    "trl-kto": Kto(),
-}
+_ALL: tuple[Format, ...] = (
+    TrlPromptCompletion(),
+    TrlPromptCompletionText(),
+    TrlMessages(),
+    TrlPreference(),
+    TrlKto(),
+    TrlStepwise(),
+    TrlSdft(),
+    StepwiseSoft(),
+    Prm800k(),
+    MathShepherd(),
+    LlamafactoryAlpaca(),
+    LlamafactoryPreference(),
+    LlamafactoryKto(),
+    LlamafactorySharegpt(),
+    AxolotlChat(),
+    AxolotlInputOutput(),
+    BespokeStratos(),
+    Openrlhf(),
+    HfDatasets(),
+    PlainRows(),
+)
+FORMATS: dict[FormatName, Format] = {form.name: form for form in _ALL}

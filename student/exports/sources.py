@@ -5,7 +5,7 @@ read_explanations takes, such as problems with a trace, is read by it. Left out:
 the check of each row by Explanation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from student.errors import ProblemError
 from student.explanations import SCHEMA, read_explanations
+from student.measures.results import MEASURES_SCHEMA
 from student.rows import LINE_LIMIT, first_line, open_rows
 from student.tags import Tags
 
@@ -24,13 +25,16 @@ BLOCK_BYTES = 2 * LINE_LIMIT
 """Bytes of JSONL that are held at once; no line is longer."""
 NEEDED = ("problem_id", "sample", "question", "solution", "explanation", "closed")
 """Columns without which a row is no lesson."""
+_MEASURED = ("gain", "step_credit", "leak", "repetition", "tokens", "verified", "steps")
+_TOLD = ("finished", "teacher", "teacher_digest", "seed", "temperature", "tags", "student", "license")
 COLUMNS = pa.schema(
     [
-        *(SCHEMA.field(name) for name in (*NEEDED, "answer", "error", "dropped")),
-        ("score", pa.struct([("reward", pa.float64())])),
+        *(SCHEMA.field(name) for name in (*NEEDED, "answer", "error", "dropped", *_TOLD)),
+        ("score", pa.struct([(name, pa.float64()) for name in ("reward", "rss", "rkl")])),
+        ("measures", pa.struct([MEASURES_SCHEMA.field(name) for name in _MEASURED])),
     ]
 )
-"""What is read."""
+"""What is read. Sampled tokens, verdicts and manifests are not: no trainer looks at them."""
 
 
 def batches(source: str, tags: Tags) -> Iterator[pa.Table]:
@@ -42,8 +46,8 @@ def batches(source: str, tags: Tags) -> Iterator[pa.Table]:
         elif path.suffix == ".jsonl" and _are_ours(path):
             yield from _jsonl(path)
         else:
-            rows = [row.model_dump(include=set(COLUMNS.names)) for row in read_explanations(source, tags)]
-            yield from _tables(pa.Table.from_pylist(rows, COLUMNS).to_batches(BATCH_ROWS))
+            rows = [row.model_dump() for row in read_explanations(source, tags)]
+            yield from _tables(pa.Table.from_pylist(rows, SCHEMA).to_batches(BATCH_ROWS))
     except pa.ArrowException as error:
         raise ProblemError(f"{source}: not readable as explanations ({first_line(error)}); mend it") from error
 
@@ -90,14 +94,44 @@ def _tables(found: Iterator[pa.RecordBatch] | list[pa.RecordBatch]) -> Iterator[
         yield pa.table([_column(table, field) for field in COLUMNS], schema=COLUMNS)
 
 
-def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+def _column(table: pa.Table, field: pa.Field) -> pa.Array:
     """The column as COLUMNS has it; nulls where the source has none."""
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
-    found = table[field.name]
-    if field.name != "score":
-        return found.cast(field.type)
-    found = found.combine_chunks()
-    if pa.types.is_null(found.type):
-        return found.cast(field.type)
-    return pa.StructArray.from_arrays([pc.struct_field(found, "reward")], ["reward"], mask=found.is_null())
+    return _aligned(table[field.name].combine_chunks(), field.type)
+
+
+def _aligned(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as `kind`; of structs the fields that it has, null where they have none."""
+    if not (pa.types.is_struct(kind) and pa.types.is_struct(array.type)):
+        return array.cast(kind)
+    present = {field.name for field in array.type}
+    fields = [
+        _aligned(pc.struct_field(array, field.name), field.type)
+        if field.name in present
+        else pa.nulls(len(array), field.type)
+        for field in kind
+    ]
+    return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
+
+
+def whole_problems(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, no table ending within a problem; a problem is what is adjacent and has one problem_id."""
+    held: pa.Table | None = None
+    for table in tables:
+        joint = table if held is None else pa.concat_tables([held, table])
+        last = joint.num_rows - _last_run(joint)
+        if last:
+            yield joint.slice(0, last)
+        held = joint.slice(last)
+    if held is not None and held.num_rows:
+        yield held
+
+
+def _last_run(table: pa.Table) -> int:
+    """How many rows at the end are of one problem."""
+    if not table.num_rows:
+        return 0
+    ids = table["problem_id"].combine_chunks()
+    lengths = pc.run_end_encode(ids).run_ends
+    return int(table.num_rows - (lengths[-2].as_py() if len(lengths) > 1 else 0))

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from server.datasets import exports
 from server.datasets.exports import DOWNLOADS, ExportFormat, export
 from server.datasets.shards import chosen
 from student.explanations import SCHEMA, Explanation, Score, read_explanations
+from student.exports import encoders
 from student.tags import RLT
 
 
@@ -67,7 +67,7 @@ def test_an_export_is_read_by_the_other_verbs(form: ExportFormat, tmp_path: Path
 def test_a_tar_holds_a_folder_that_datasets_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    monkeypatch.setattr(exports, "GROUP_ROWS", 4)
+    monkeypatch.setattr(encoders, "GROUP_ROWS", 4)
     with tarfile.open(fileobj=io.BytesIO(exported("datasets", [table(rows(3)), table(rows(6, 3))]))) as tar:
         tar.extractall(tmp_path, filter="data")
     loaded = datasets.load_from_disk(str(tmp_path / "ds_1"))
@@ -100,7 +100,7 @@ def test_a_line_is_one_that_json_reads_although_the_text_holds_line_separators()
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
 def test_six_times_the_rows_take_no_more_memory(form: ExportFormat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "GROUP_ROWS", 400)
+    monkeypatch.setattr(encoders, "GROUP_ROWS", 400)
     random = Random(0)
     shard = table([row.model_copy(update={"explanation": random.randbytes(4000).hex()}) for row in rows(100)])
 

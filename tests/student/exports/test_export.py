@@ -10,12 +10,12 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
-from student.configs import ExportConfig, ExportFormat
+from student.configs import ExportConfig
 from student.distill import token_row
 from student.errors import OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, Score, from_trace
 from student.exports.export import main
-from student.exports.formats import PROVENANCE
+from student.exports.names import FormatName
 from student.exports.registry import FORMATS
 from student.problems import Problem
 from student.reading import StudentFormat
@@ -80,31 +80,24 @@ GOLDEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("form", GOLDEN)
 def test_a_row_in_each_format_is_this(form: str, file: str, source: str, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / source, [ROW, *OTHERS])
-    assert export(rows, form, tmp_path / "out", file=file) == [{**GOLDEN[form], "rlt_id": "p-2", "rlt_problem_id": "p"}]
+    assert export(rows, form, tmp_path / "out", file_type=file) == [
+        {**GOLDEN[form], "rlt_id": "p-2", "rlt_problem_id": "p", "rlt_reward": 0.5}
+    ]
 
 
 def test_the_settings_name_every_format_and_no_other() -> None:
-    assert list(FORMATS) == list(get_args(ExportFormat)) == [form.name for form in FORMATS.values()]
+    assert list(FORMATS) == list(get_args(FormatName)) == [form.name for form in FORMATS.values()]
     assert GOLDEN.keys() <= FORMATS.keys()
-
-
-def test_no_format_confuses_the_trainers() -> None:
-    for form in FORMATS.values():
-        names = set(form.schema.names)
-        assert not names & {"input_ids", "labels", "text", "tools", "chat_template_kwargs"}  # GC-3
-        assert not {"prompt", "messages"} <= names  # GC-1, GC-2
-        trl = [form.schema.field(name).type for name in names & {"prompt", "completion", "chosen", "rejected"}]
-        assert len({pa.types.is_string(kind) for kind in trl}) <= 1  # GC-1: texts or messages, not both
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [ROW, *OTHERS])
     export(rows, "trl-messages", tmp_path / "out")
     report = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert {name: report[name] for name in ("read", "kept", "written", "failed", "dropped", "unclosed")} == {
-        "read": 4, "kept": 1, "written": 1, "failed": 1, "dropped": 1, "unclosed": 1,
+    assert {name: report[name] for name in ("read", "written", "failed", "dropped", "unclosed")} == {
+        "read": 4, "written": 1, "failed": 1, "dropped": 1, "unclosed": 1,
     }  # fmt: skip
-    assert report["columns"] == ["messages", "rlt_id", "rlt_problem_id"]
+    assert report["columns"] == ["messages", "rlt_id", "rlt_problem_id", "rlt_reward"]
     kept = export(rows, "trl-messages", tmp_path / "all", keep_unclosed=True)
     assert [row["rlt_id"] for row in kept] == ["p-2", "p-3"]
 
@@ -134,17 +127,8 @@ def test_problems_with_a_trace_are_exported_as_distilled(tmp_path: Path) -> None
     assert row["messages"][2]["content"].startswith("<|begin_of_thought|>\n\nso<|end_of_thought|>")
 
 
-@pytest.mark.parametrize("form", ["llamafactory-sharegpt", "llamafactory-alpaca"])
-def test_llamafactory_finds_the_data_by_its_declaration(form: ExportFormat, tmp_path: Path) -> None:
-    export(write_rows(tmp_path / "rows.jsonl", [ROW]), form, tmp_path / "out", file="jsonl")
-    declared = json.loads((tmp_path / "out" / "dataset_info.json").read_text())["rlt"]  # GC-13
-    assert declared.get("formatting") == {"llamafactory-sharegpt": "sharegpt"}.get(form)  # GC-11: not `format`
-    assert (tmp_path / "out" / declared["file_name"]).is_file()
-    assert {*declared["columns"].values(), *PROVENANCE.names} == set(FORMATS[form].schema.names)
-
-
 def test_axolotl_is_told_how_to_read_the_data(tmp_path: Path) -> None:
-    export(write_rows(tmp_path / "rows.jsonl", [ROW]), "axolotl-chat", tmp_path / "out", file="jsonl")
+    export(write_rows(tmp_path / "rows.jsonl", [ROW]), "axolotl-chat", tmp_path / "out", file_type="jsonl")
     (declared,) = yaml.safe_load((tmp_path / "out" / "axolotl.yaml").read_text())["datasets"]
     assert (tmp_path / "out" / declared["path"]).is_file()
     assert (declared["ds_type"], declared["type"], declared["field_messages"]) == ("json", "chat_template", "messages")

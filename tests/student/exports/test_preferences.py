@@ -1,71 +1,84 @@
-"""Pairs and labels come from the rewards of one problem's explanations, and of no other's."""
+"""Preferences: pairs and labels by reward, worked by hand."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from student.errors import ProblemError
-from student.explanations import Explanation, Score
-from tests.student.exports.test_export import ROW, SYSTEM, USER, WRITTEN, export, write_rows
+from student.exports.sources import whole_problems
+from tests.student.exports.lessons import explained, exported, table
+
+ROWS = [
+    explained("a", 0, 0.1),
+    explained("a", 1, 0.9),
+    explained("a", 2, 0.5),
+    explained("a", 3, 0.4),
+    explained("b", 0, 0.3),
+    explained("c", 0, 0.7),
+    explained("c", 1, 0.7),
+    explained("d", 0),
+    explained("d", 1, 0.2),
+]
 
 
-def rows_of(**rewards: list[float | None]) -> list[Explanation]:
-    """Explanations of problems by their rewards; each says its own id."""
-    return [
-        ROW.model_copy(
-            update={
-                "id": f"{problem}-{sample}",
-                "problem_id": problem,
-                "sample": sample,
-                "explanation": f"{problem}-{sample}",
-                "score": None if reward is None else Score(reward=reward, rss=reward, ss_mean=reward, ss_min=reward),
-            }
-        )
-        for problem, values in rewards.items()
-        for sample, reward in enumerate(values)
-    ]
+def ids(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["rlt_chosen_id"], row["rlt_rejected_id"]) for row in rows]
 
 
-def pairs(found: list[dict[str, Any]]) -> list[tuple[str, str, float]]:
-    return [(row["rlt_id"], row["rlt_rejected_id"], row["rlt_margin"]) for row in found]
+def test_the_best_is_paired_with_the_worst_of_its_problem_and_nothing_else_is() -> None:
+    rows, exporter = exported("trl-preference", ROWS)
+    assert ids(rows) == [("a-1", "a-0")]
+    assert (rows[0]["rlt_chosen_reward"], rows[0]["rlt_rejected_reward"], rows[0]["rlt_problem_id"]) == (0.9, 0.1, "a")
+    assert "Way 1." in str(rows[0]["chosen"])
+    assert "Way 0." in str(rows[0]["rejected"])
+    assert exporter.counts.refused == {
+        "its problem has its pairs": 2,
+        "no partner with another reward within its problem and the margin": 4,  # b; both of c; d-1
+        "no reward": 1,
+    }
 
 
-def test_the_best_of_a_problem_is_preferred_to_its_worst(tmp_path: Path) -> None:
-    rows = rows_of(a=[-1.0, -0.5, None, -3.0], b=[-9.0], c=[2.0, 2.0], d=[1.0, 1.25], e=[None, None])
-    source = write_rows(tmp_path / "rows.parquet", rows)
-    found = export(source, "trl-preference", tmp_path / "out")
-    assert pairs(found) == [("a-1", "a-3", 2.5), ("d-1", "d-0", 0.25)]
-    assert found[0]["prompt"] == [SYSTEM, USER]
-    assert found[0]["chosen"] == [{"role": "assistant", "content": WRITTEN.replace("One\nand one.", "a-1")}]
-    assert found[0]["rejected"] == [{"role": "assistant", "content": WRITTEN.replace("One\nand one.", "a-3")}]
-    assert pairs(export(source, "trl-preference", tmp_path / "far", margin=1)) == [("a-1", "a-3", 2.5)]
+def test_more_pairs_go_inwards_and_no_row_is_in_two() -> None:
+    rows, _ = exported("trl-preference", ROWS, pairs=5)
+    assert ids(rows) == [("a-1", "a-0"), ("a-2", "a-3")]
 
 
-def test_a_problem_that_two_batches_share_is_one_problem(tmp_path: Path) -> None:
-    rows = rows_of(long=[float(number) for number in range(1500)], short=[0.0, 1.0])
-    found = export(write_rows(tmp_path / "rows.parquet", rows), "trl-preference", tmp_path / "out")
-    assert pairs(found) == [("long-1499", "long-0", 1499.0), ("short-1", "short-0", 1.0)]
+@pytest.mark.parametrize(("margin", "pairs"), [(0.1, 2), (0.11, 1), (0.8, 1), (0.81, 0)])
+def test_a_pair_has_at_least_the_margin(margin: float, pairs: int) -> None:
+    # 0.9 - 0.1 = 0.8 and 0.5 - 0.4 = 0.09999999999999998 in binary: the margin is asked a little lower.
+    rows, _ = exported("trl-preference", ROWS, pairs=2, margin=margin - 1e-9)
+    assert len(rows) == pairs
 
 
-@pytest.mark.parametrize(
-    ("threshold", "labels"),
-    [
-        (None, {"a-0": False, "a-1": True, "a-2": True}),  # the mean of a is 0; b is alone, so at its mean
-        (1.0, {"a-0": False, "a-1": True, "a-2": True, "b-0": True}),
-        (1.5, {"a-0": False, "a-1": False, "a-2": False, "b-0": True}),
-    ],
-)
-def test_an_explanation_is_good_from_the_threshold_or_above_its_problems_mean(
-    threshold: float | None, labels: dict[str, bool], tmp_path: Path
-) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", rows_of(a=[-2.0, 1.0, 1.0], b=[5.0], c=[None]))
-    found = export(source, "trl-kto", tmp_path / "out", threshold=threshold)
-    assert {row["rlt_id"]: row["label"] for row in found} == labels
-    assert all(row["completion"][0]["content"] == WRITTEN.replace("One\nand one.", row["rlt_id"]) for row in found)
+def test_kto_calls_what_is_above_the_median_of_its_problem_good() -> None:
+    rows, exporter = exported("trl-kto", ROWS)
+    # a: the median of 0.1 0.4 0.5 0.9 is 0.45
+    assert {row["rlt_id"]: row["label"] for row in rows} == {"a-0": False, "a-1": True, "a-2": True, "a-3": False}
+    assert all(type(row["label"]) is bool for row in rows)
+    assert exporter.counts.refused == {"its reward is the median of its problem": 4, "no reward": 1}
 
 
-def test_rows_without_rewards_make_no_preferences(tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", rows_of(a=[None, None]))
-    with pytest.raises(ProblemError, match=r"trl-preference needs problems with several explanations.*run `rlt score`"):
-        export(source, "trl-preference", tmp_path / "out")
+def test_rows_at_the_median_do_not_move_it_when_they_are_left_out() -> None:
+    rewards = [1.0, 2.0, 2.0, 2.0, 3.0, 4.0]
+    rows, _ = exported("trl-kto", [explained("a", sample, reward) for sample, reward in enumerate(rewards)])
+    assert [row["label"] for row in rows] == [False, True, True]
+
+
+def test_kto_calls_what_is_above_a_threshold_good() -> None:
+    rows, _ = exported("trl-kto", ROWS, threshold=0.4)
+    assert [row["rlt_id"] for row in rows if row["label"]] == ["a-1", "a-2", "c-0", "c-1"]
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_a_problem_is_never_cut_by_the_size_of_a_table(size: int) -> None:
+    whole = table(ROWS)
+    cut = [whole.slice(start, size) for start in range(0, len(ROWS), size)]
+    parts = list(whole_problems(cut))
+    assert [row["id"] for part in parts for row in part.to_pylist()] == [row.id for row in ROWS]
+    owners = [set(part["problem_id"].to_pylist()) for part in parts]
+    assert sum(map(len, owners)) == len(set().union(*owners)) == 4
+
+
+def test_rows_that_nobody_asked_to_tell_where_they_are_from_do_not() -> None:
+    rows, _ = exported("trl-preference", ROWS, columns=("none",))
+    assert set(rows[0]) == {"prompt", "chosen", "rejected"}

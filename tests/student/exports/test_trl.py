@@ -9,17 +9,18 @@ from datasets import Dataset, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
-from student.configs import ExportConfig, ExportFormat
+from student.configs import ExportConfig
 from student.distill import token_row
 from student.explanations import Explanation, Score, from_trace
 from student.exports.export import main
+from student.exports.names import FormatName
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.sft import IGNORED
 from student.tags import RLT
 
 
-def exported(rows: list[Explanation], form: ExportFormat, folder: Path) -> Dataset:
+def exported(rows: list[Explanation], form: FormatName, folder: Path) -> Dataset:
     """What `datasets` makes of an export of these rows."""
     source, out = folder / "rows.jsonl", folder / "out"
     source.write_text("".join(row.model_dump_json() + "\n" for row in rows))

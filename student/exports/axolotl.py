@@ -1,0 +1,87 @@
+"""axolotl's formats, each with the part of its YAML that reads the data."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from student.exports.arrow_text import column, joined, listed
+from student.exports.formats import Context, Format, Options, origin, readme
+from student.exports.trl import message_turns
+
+_COMMAND = "axolotl train axolotl.yaml"
+_YAML = """\
+base_model: STUDENT
+sequence_len: 16384
+output_dir: trained
+datasets:
+  - path: {data}
+    ds_type: {kind}
+    split: train
+"""
+_CHAT = """\
+    type: chat_template
+    field_messages: messages
+    roles_to_train: [assistant]
+    train_on_eos: turn
+"""
+
+
+def _yaml(context: Context, rest: str) -> str:
+    kind = {"jsonl": "json", "parquet": "parquet"}[context.options.file_type]
+    return _YAML.format(data=context.data, kind=kind) + rest
+
+
+class AxolotlChat(Format):
+    """Messages, of which the assistant's turn is learnt with its end."""
+
+    name = "axolotl-chat"
+    purpose = "axolotl's chat_template, with the part of its YAML that reads the data"
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`messages`."""
+        return pa.table({"messages": message_turns(lessons), **origin(lessons, options)})
+
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The YAML and the command."""
+        thinking = "Qwen3's template takes the thought out of the text with `split_thinking: true`."
+        remarks = [thinking] if context.options.settings.tags == "think" else []
+        return {"axolotl.yaml": _yaml(context, _CHAT), "README.md": readme(self, context, _COMMAND, *remarks)}
+
+
+SEGMENT = ("label", "text")
+
+
+class AxolotlInputOutput(Format):
+    """Texts without any template, each learnt or not, token for token: what comes before and after is the author's job.
+
+    With `--student` the prompt is that student's own template written out and the text ends with its end token.
+    """
+
+    name = "axolotl-input-output"
+    purpose = "axolotl's input_output: texts that are learnt as they stand, without a template"
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`segments`: the prompt, not learnt, and what the student learns to write."""
+        before, after, end = f"{options.tags.student_system}\n\n", "\n\n", ""
+        if options.chat is not None:
+            before, after, end = options.chat.before, options.chat.after, options.chat.end
+        asked = joined(before, column(lessons, "question"), after)
+        written = joined(column(lessons, "written"), end)
+        segments = listed([_segment(False, asked), _segment(True, written)])
+        return pa.table({"segments": segments, **origin(lessons, options)})
+
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The YAML, the command, and whose template and end token these are."""
+        own = "The prompts are the student's own template written out, and each text ends with its end token."
+        none = (
+            "No student was named (`--student`), so there is no beginning-of-text token and no end token in these "
+            "texts: a model trained on them does not learn to stop. Name one."
+        )
+        remark = none if context.options.chat is None else own
+        yaml = _yaml(context, "    type: input_output\n")
+        return {"axolotl.yaml": yaml, "README.md": readme(self, context, _COMMAND, remark)}
+
+
+def _segment(label: bool, texts: pa.Array) -> pa.Array:
+    labels = pa.repeat(pa.scalar(label), len(texts))
+    return pa.StructArray.from_arrays([labels, texts], list(SEGMENT))

@@ -1,0 +1,126 @@
+"""From explanations to the files of a format, table by table: the one way that `rlt export` and the service go.
+
+Rows come in, pieces of files go out, and meanwhile a group of rows is held. Left out: where rows are from (sources.py)
+and where the pieces go.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from student.errors import ProblemError
+from student.exports.encoders import Piece
+from student.exports.formats import Context, Format, Options, as_json, lessons_of
+from student.exports.sources import check_rows, whole_problems
+
+REPORT = "export.json"
+"""Its presence says that the export is whole."""
+
+
+@dataclass
+class Counts:
+    """What became of the rows that were read."""
+
+    read: int = 0
+    failed: int = 0
+    """Without an explanation: they carry an error."""
+    dropped: int = 0
+    """Turned away by a selection."""
+    unclosed: int = 0
+    """Their explanation never reached its end tag."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Rows to train on that make no row of this format, by reason."""
+    without_thought: int = 0
+    """Of the others, those whose explanation is empty: a template may put an empty thought of its own there (GC-14)."""
+    written: int = 0
+    """Rows of the format."""
+
+    def table(self) -> dict[str, Any]:
+        """By name."""
+        return {**vars(self), "refused": dict(self.refused)}
+
+
+class Exporter:
+    """One export of rows in a format."""
+
+    def __init__(self, form: Format, options: Options, source: str) -> None:
+        form.check(options)
+        self.form = form
+        self.options = options
+        self.counts = Counts()
+        self.schema = form.schema(options)
+        self._source = source
+        self._files = form.files(self.schema, options)
+
+    def data(self, rows: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, list[Piece]]]:
+        """Tables of the format, each with the pieces of the data that are ready by then."""
+        checked = map(self._checked, rows)
+        for table in whole_problems(checked) if self.form.grouped else checked:
+            made = self._converted(table)
+            yield made, list(self._files.add(made))
+
+    def end(self) -> Iterator[Piece]:
+        """The rest of the data, glue, and the report; raises ProblemError where no row was written."""
+        counts = self.counts
+        if not counts.written:
+            raise ProblemError(f"{self._source}: none of {counts.read} rows is one to train on ({self._reasons()})")
+        yield from self._files.end()
+        context = Context(f"data.{self.options.file_type}", counts.written, self.schema.names, self.options)
+        for name, text in self.form.glue(context).items():
+            yield name, text.encode()
+        yield REPORT, as_json(self.report()).encode()
+
+    def report(self) -> dict[str, Any]:
+        """What export.json holds."""
+        settings = self.options.settings.model_dump(mode="json", include=set(type(self.options.settings).model_fields))
+        return {
+            "format": self.form.name,
+            "columns": self.schema.names,
+            "file_type": self.options.file_type,
+            **self.counts.table(),
+            "options": settings,
+        }
+
+    def _checked(self, rows: pa.Table) -> pa.Table:
+        check_rows(rows, self._source, before=self.counts.read)
+        return kept_rows(rows, self.counts, keep_unclosed=self.options.settings.keep_unclosed)
+
+    def _converted(self, rows: pa.Table) -> pa.Table:
+        lessons = lessons_of(rows, self.options)
+        reasons = self.form.refused(lessons, self.options)
+        if reasons is not None:
+            self.counts.refused.update(reason for reason in reasons.to_pylist() if reason is not None)
+            empty = pc.and_(pc.equal(lessons["explanation"], ""), pc.is_null(reasons))
+        else:
+            empty = pc.equal(lessons["explanation"], "")
+        self.counts.without_thought += pc.sum(empty).as_py() or 0
+        made = self.form.convert(lessons, self.options)
+        self.counts.written += made.num_rows
+        return made
+
+    def _reasons(self) -> str:
+        counts = self.counts
+        refused = [f"{number} {reason}" for reason, number in counts.refused.items()]
+        left = [f"{counts.unclosed} unclosed", f"{counts.failed} failed", f"{counts.dropped} dropped by a selection"]
+        return "; ".join([", ".join(left), *refused]) + "); --keep-unclosed takes unclosed ones" * bool(counts.unclosed)
+
+
+def kept_rows(rows: pa.Table, counts: Counts, *, keep_unclosed: bool) -> pa.Table:
+    """The rows to train on; the others are counted by the first reason that applies: failed, dropped, unclosed."""
+    failed = pc.is_valid(rows["error"])
+    dropped = pc.and_(pc.is_valid(rows["dropped"]), pc.invert(failed))
+    closed = pc.fill_null(rows["closed"], True)
+    unclosed = pc.and_(pc.invert(pc.or_(failed, dropped)), pc.invert(pc.or_(closed, keep_unclosed)))
+    counts.read += len(rows)
+    counts.failed += _true(failed)
+    counts.dropped += _true(dropped)
+    counts.unclosed += _true(unclosed)
+    return rows.filter(pc.invert(pc.or_(pc.or_(failed, dropped), unclosed)))
+
+
+def _true(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask).as_py() or 0

@@ -72,8 +72,12 @@ def _same_choice(text: str, answer: str) -> bool:
     return chosen is not None and chosen == chosen_letter(answer)
 
 
+def _same_value(text: str, answer: str) -> bool:
+    return _squeezed(_TEXT.sub(r"\1", text)) == _squeezed(_TEXT.sub(r"\1", answer)) or _GRADER.agrees(text, answer)
+
+
 _JUDGES: dict[Method, Callable[[str, str], bool]] = {
-    "math": _GRADER.agrees,
+    "math": _same_value,
     "exact": lambda text, answer: False,
     "choice": _same_choice,
     "countdown": solves,

@@ -24,6 +24,7 @@ MEMORY_BYTES = 4 * 2**30
 
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed")
 _ORNAMENT = re.compile(r"(?<!\\)\\[,!$]|(?<![\w)])\*\*|\*\*(?![\w(])|[€£]")
+_PERCENT = re.compile(r"\\?%")
 _COMMAND = re.compile(r"\\text\{[^{}]*\}|\\[a-zA-Z]+")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:[ ,]\d{3})+|\d+)?(?:\.\d+)?\s*%?")
 
@@ -104,15 +105,23 @@ def as_math(text: str, *, prose: bool) -> str:
 
 
 def _compare(text: str, answer: str) -> bool:
-    from math_verify import parse, verify
-
+    """Whether they are equal; a percent sign that only one of them has may be left out, as a unit may."""
     try:
-        gold = parse(as_math(answer, prose=False), parsing_timeout=None)
-        given = parse(as_math(text, prose=True), parsing_timeout=None)
-        return bool(verify(gold, given, timeout_seconds=None))
+        if _equal(text, answer):
+            return True
+        signs = [bool(_PERCENT.search(one)) for one in (text, answer)]
+        return signs[0] != signs[1] and _equal(_PERCENT.sub("", text), _PERCENT.sub("", answer))
     # The boundary of one comparison: whatever a model's text makes the parsers raise, the text is not the answer.
     except Exception:  # noqa: BLE001
         return False
+
+
+def _equal(text: str, answer: str) -> bool:
+    from math_verify import parse, verify
+
+    gold = parse(as_math(answer, prose=False), parsing_timeout=None)
+    given = parse(as_math(text, prose=True), parsing_timeout=None)
+    return bool(verify(gold, given, timeout_seconds=None))
 
 
 def _limit_memory() -> None:

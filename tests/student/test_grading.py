@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from student.grading import TEXT_LIMIT, gold_answer, grade, last_boxed, solution_section, stated_answer
 from student.problems import Problem
 from student.tags import RLT, THINK
+from tests.student.grading_pairs import RIGHT, WRONG
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,18 @@ def test_equal_answers_in_other_words_are_right(text: str, answer: str) -> None:
 )
 def test_other_answers_are_wrong_and_so_is_hedging(text: str, answer: str) -> None:
     assert not grade(text, answer)
+
+
+def test_at_least_99_of_100_answers_of_every_kind_get_the_verdict_that_was_given_by_hand() -> None:
+    pairs = [
+        (pair, verdict)
+        for table, verdict in ((RIGHT, True), (WRONG, False))
+        for kind in table.values()
+        for pair in kind
+    ]
+    missed = [pair for pair, verdict in pairs if grade(*pair) != verdict]
+    assert len(pairs) >= 200
+    assert len(missed) <= len(pairs) / 100, missed
 
 
 def test_exact_grading_ignores_space_and_nothing_else() -> None:

@@ -78,7 +78,7 @@ async def open_parts(config: ServiceConfig, admit: Admission | None = None) -> A
         files, jobs = Files(database, storage), Jobs(database)
         await stack.enter_async_context(files.swept())
         kinds: dict[str, JobKind] = {
-            "dataset": DatasetKind(storage, files, teachers, student),
+            "dataset": DatasetKind(storage, files, jobs, teachers, student),
             "batch": BatchKind(storage, files, jobs, teachers, student),
         }
         runtime = Runtime(database, kinds, config, storage=storage, engine_wait_seconds=config.engine_wait_seconds)

@@ -9,10 +9,19 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, model_validator
 
+from student.curation import settings as curation
+from student.curation.report import SelectionReport
 from student.explanations import Score
+from student.measures import results
 from student.tags import TagStyle
 
 Measure = Literal["reward", "rss", "rkl"]
+"""What the answer to one request is ranked by."""
+SHORT_BOUNDS = {
+    "min_reward": ("at_least", "reward"),
+    "min_rss": ("at_least", "rss"),
+    "max_rkl": ("at_most", "rkl"),
+}
 T = TypeVar("T")
 
 
@@ -209,21 +218,33 @@ class DatasetSampling(Body):
     max_tokens: int = Field(4096, ge=1)
 
 
-class Filters(Body):
-    """Rows that miss one are kept apart as dropped, with the reason."""
+class Filters(curation.Filters):
+    """Rows that miss one are kept apart as dropped, with the reason.
 
-    min_reward: float | None = None
-    min_rss: float | None = None
-    max_rkl: float | None = None
-    closed: bool = False
-    """Only explanations that reached their end tag."""
-    finished: bool = False
-    """Only explanations that were not cut by max_tokens."""
+    `min_reward`, `min_rss` and `max_rkl` are taken for `at_least.reward`, `at_least.rss` and `at_most.rkl`.
+    """
 
-    @property
-    def scored(self) -> bool:
-        """Whether a score is needed to apply them."""
-        return any(bound is not None for bound in (self.min_reward, self.min_rss, self.max_rkl))
+    @model_validator(mode="before")
+    @classmethod
+    def _short_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        rest = {name: value for name, value in values.items() if name not in SHORT_BOUNDS}
+        for name, (side, measure) in SHORT_BOUNDS.items():
+            if values.get(name) is not None:
+                rest[side] = {**(rest.get(side) or {}), measure: values[name]}
+        return rest
+
+
+class TestSets(Body):
+    """Test sets to keep away from: a row is dropped where its question holds a passage of one of their questions."""
+
+    file_ids: tuple[str, ...] = Field((), max_length=20)
+    """Files that were uploaded (POST /v1/files, purpose user_data), of problems like a dataset's."""
+    words: int = Field(13, ge=8)
+    """Length of the passage that betrays a test question; a shorter question is matched whole."""
+    explanations: bool = False
+    """Search the explanations too, not only the questions."""
 
 
 class DatasetRequest(Body):
@@ -255,8 +276,8 @@ class DatasetRequest(Body):
     """Explanations a problem to keep."""
     best_of: int | None = Field(None, ge=1)
     """Explanations a problem to sample; those beyond the best `n` by `rank_by` are dropped."""
-    rank_by: Measure = "reward"
-    """What best_of ranks by."""
+    rank_by: results.Measure = "reward"
+    """What best_of ranks by, and by which the best of several copies stays."""
     sampling: DatasetSampling = DatasetSampling()
     """How explanations are sampled."""
     tags: TagStyle | None = None
@@ -265,6 +286,10 @@ class DatasetRequest(Body):
     """Score every row; best_of and filters by a measure do so by themselves."""
     filters: Filters = Filters()
     """Which rows are kept; the others are dropped, and say why."""
+    contamination: TestSets = TestSets()
+    """Test sets to keep away from."""
+    duplicates: curation.Duplicates = curation.Duplicates(compare="nothing")
+    """Rows that repeat others of the dataset, found at its end, before best_of; unset looks for none."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Each row's own seed is derived from this, its problem and its number, as `rlt explain` does."""
     metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
@@ -295,7 +320,13 @@ class DatasetRequest(Body):
     @property
     def scored(self) -> bool:
         """Whether a student is needed."""
-        return self.score or self.best_of is not None or self.filters.scored
+        return self.score or self.best_of is not None or bool(self.filters.measures)
+
+    @property
+    def selects(self) -> bool:
+        """Whether a row may be dropped."""
+        asked = (self.best_of is not None, self.filters != Filters(), bool(self.contamination.file_ids))
+        return any(asked) or self.duplicates.compare != "nothing"
 
 
 class Counts(Answer):
@@ -333,6 +364,8 @@ class Dataset(Answer):
     """Why the whole dataset failed."""
     intake: dict[str, Any]
     """How the source was read: rows, bad rows with the first reasons, repeated ones."""
+    selection: SelectionReport | None
+    """What was kept, and why not the rest; null while it is made, and where everything is kept."""
     request: DatasetRequest
     """As it was asked for; problems in the body are left out of it."""
 

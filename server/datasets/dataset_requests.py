@@ -1,5 +1,7 @@
 """A request for a dataset, checked against the service's limits and made a job; what cannot work is refused at once."""
 
+from collections.abc import Iterator
+
 from server.configs import Limits, ServeConfig
 from server.datasets.datasets import dataset_spec, store_problems
 from server.datasets.sources import check_columns, check_file_name, check_name
@@ -11,8 +13,12 @@ from server.state.ids import new_id
 from server.state.tables import Job
 from server.web.answering import the_teachers
 from server.wire import DatasetRequest
+from student.measures.results import Measure
 
 FULL_SECONDS = 30.0
+HELD_OUT = "contamination.file_ids"
+MEASURED: tuple[Measure, ...] = ("reward", "rss", "rkl")
+"""What rows of a dataset are scored by."""
 
 
 async def make_dataset(parts: Parts, body: DatasetRequest, claim: Claim | None) -> Job:
@@ -45,7 +51,9 @@ async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
     if body.source is not None:
         check_name(body.source, limits.local_sources)
     if body.file_id is not None:
-        check_file_name(await _file_name(parts, body.file_id))
+        check_file_name(await _file_name(parts, body.file_id, "file_id"))
+    for file_id in body.contamination.file_ids:
+        check_file_name(await _file_name(parts, file_id, HELD_OUT), HELD_OUT)
     _check_problems(body, limits)
     _at_most(limits.samples, body.samples, "best_of" if body.best_of is not None else "n")
     if "max_tokens" in body.sampling.model_fields_set:
@@ -56,11 +64,11 @@ async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
     return body.model_copy(update={"sampling": sampling})
 
 
-async def _file_name(parts: Parts, file_id: str) -> str:
+async def _file_name(parts: Parts, file_id: str, field: str) -> str:
     try:
         return (await parts.files.get(file_id)).filename
     except NotFound as error:
-        raise NotFound(f"file_id: {error}", param="file_id") from error
+        raise NotFound(f"{field}: {error}", param=field) from error
 
 
 def _check_problems(body: DatasetRequest, limits: Limits) -> None:
@@ -88,10 +96,26 @@ def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
             param="score",
             code="no_student",
         )
-    ranked = body.best_of is not None and body.rank_by == "rkl"
-    if parts.student.teacher_name is None and (ranked or body.filters.max_rkl is not None):
-        name = "rank_by" if ranked else "filters.max_rkl"
-        raise Invalid(f"{name}: the student has no teacher to compare with, so there is no rkl; use rss", param=name)
+    for name, measure in _measures(body):
+        if measure not in MEASURED:
+            raise Invalid(
+                f"{name}: {measure} is not measured here, only {', '.join(MEASURED)} are; export the dataset, then "
+                "use `rlt score` and `rlt select`",
+                param=name,
+            )
+        if measure == "rkl" and parts.student.teacher_name is None:
+            reason = "the student has no teacher to compare with, so there is no rkl; use rss"
+            raise Invalid(f"{name}: {reason}", param=name)
+
+
+def _measures(body: DatasetRequest) -> Iterator[tuple[str, Measure]]:
+    """The measures that are asked for, and where."""
+    if body.best_of is not None:
+        yield "rank_by", body.rank_by
+    for side in ("at_least", "at_most"):
+        yield from ((f"filters.{side}.{measure}", measure) for measure in getattr(body.filters, side))
+    if body.filters.verified:
+        yield "filters.verified", "verified"
 
 
 async def check_room(parts: Parts) -> None:

@@ -9,7 +9,7 @@ A row's own failure is a row with its `error`; a retry makes those anew and copi
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,20 +18,22 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from server.datasets.selection import selected
+from server.datasets.selection import read_held_out, rules_of, select_shards, selected, store_held_out
 from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, read_table, rows_of, write_rows
 from server.datasets.sources import ProblemReader, open_name
 from server.errors import ApiError, EngineRefused, NotFound, ServerError
-from server.jobs.jobs import JobRejected, Prepared, Progress, UnitOutcome, job_folder
+from server.jobs.jobs import JobRejected, Jobs, Prepared, Progress, UnitOutcome, job_folder
 from server.jobs.unit_inputs import Item, UnitInputs
 from server.state.files import Files
 from server.state.storage import Storage
-from server.state.tables import Job, Unit
+from server.state.tables import TERMINAL, Job, Unit
 from server.teaching.explaining import Ask, explain, failed
 from server.teaching.teachers import Teachers
 from server.teaching.understanding import Student
 from server.together import together
 from server.wire import Counts, Dataset, DatasetRequest, ProblemBody
+from student.curation.contamination import questions_of
+from student.curation.selection import Rules
 from student.engine import sample_seed
 from student.errors import ConfigError, ProblemError, ScoringError
 from student.explanations import Explanation
@@ -40,6 +42,8 @@ from student.rows import Row, RowSource, open_rows
 from student.tags import STYLES, TagStyle
 
 PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "question", "solution", "answer", "license")])
+SELECTION = "selection"
+"""Under which the report of the selection is in a job's result."""
 T = TypeVar("T")
 Key = tuple[str, int]
 """A row among those of its dataset: problem and number of the sample."""
@@ -81,6 +85,8 @@ def dataset_spec(request: DatasetRequest, model: str, tags: TagStyle, unit_probl
 def described(job: Job, progress: Progress) -> Dataset:
     """The dataset as callers see it."""
     request = DatasetSpec.of(job).request
+    # A retry keeps the report of the round before until it has its own.
+    selection = job.result.get(SELECTION) if job.status in TERMINAL else None
     return Dataset(
         id=job.id,
         name=request.name,
@@ -93,7 +99,7 @@ def described(job: Job, progress: Progress) -> Dataset:
             total=None if job.items is None else job.items * request.samples,
             done=progress.rows,
             failed=progress.failed,
-            dropped=progress.dropped,
+            dropped=progress.dropped if selection is None else sum(selection["dropped"].values()),
             tokens=progress.tokens,
         ),
         rows_per_second=progress.rows_per_second,
@@ -101,6 +107,7 @@ def described(job: Job, progress: Progress) -> Dataset:
         errors=progress.errors,
         error=job.error,
         intake=job.result.get("intake", {}),
+        selection=selection,
         request=request,
     )
 
@@ -133,9 +140,13 @@ class DatasetKind:
 
     name = "dataset"
 
-    def __init__(self, storage: Storage, files: Files, teachers: Teachers | None, student: Student | None) -> None:
+    def __init__(
+        self, storage: Storage, files: Files, jobs: Jobs, teachers: Teachers | None, student: Student | None
+    ) -> None:
         self._storage = storage
         self._files = files
+        self._jobs = jobs
+        self._rules: tuple[str, Rules] | None = None
         self._teachers = teachers
         self._student = student
 
@@ -149,6 +160,7 @@ class DatasetKind:
                 reader = ProblemReader(rows, spec.request.columns, STYLES[spec.tags])
                 problems = reader.read(spec.request.limit, spec.request.skip_invalid)
                 items = await self._inputs(job).write(map(_stored, problems))
+                await self._keep_held_out(job, spec, Path(folder))
         except (ProblemError, ConfigError, NotFound) as error:
             intake = {"intake": reader.summary()} if reader else {}
             raise JobRejected(str(error), intake) from error
@@ -160,7 +172,8 @@ class DatasetKind:
         spec = DatasetSpec.of(job)
         problems = await self._problems(job, number)
         kept = await self._kept(previous)
-        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept), spec.model)
+        rules = await self._rules_of(job)
+        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept, rules), spec.model)
         rows = [each.row for each in made]
         await self._storage.write_whole(shard_path, lambda file: write_rows(file, rows))
         return _outcome(made)
@@ -171,8 +184,11 @@ class DatasetKind:
         return self._inputs(job).unit_items(number, job.items) * DatasetSpec.of(job).request.samples
 
     async def finish(self, job: Job, cancelled: bool) -> dict[str, Any]:
-        """Nothing is left to do: the shards are the dataset."""
-        return job.result
+        """The shards are the dataset; where rows may be dropped they are judged once more, all together."""
+        if not DatasetSpec.of(job).request.selects:
+            return job.result
+        report = await select_shards(self._jobs, self._storage, job.id, await self._rules_of(job))
+        return job.result | {SELECTION: report.model_dump(mode="json")}
 
     async def failed_unit(self, job: Job, number: int, reason: str) -> list[Explanation]:
         """The rows of a unit that failed as a whole, and so has no shard."""
@@ -196,18 +212,34 @@ class DatasetKind:
         request = spec.request
         if request.source is not None:
             return await asyncio.to_thread(open_name, request.source, request.split, spec.local_sources)
-        if request.file_id is None:
-            path, name = folder / "problems.jsonl", "problems"
-            chunks = self._storage.stream(inline_path(job_id))
-        else:
-            file = await self._files.get(request.file_id)
-            path, name = folder / f"file{Path(file.filename).suffix}", file.filename
-            chunks = self._files.stream(request.file_id)
-        with path.open("wb") as copy:
-            async for chunk in chunks:
-                await asyncio.to_thread(copy.write, chunk)
-        opened = open_rows(str(path), request.split)
-        return RowSource(name, opened.form, _named(opened.rows, str(path), name))
+        if request.file_id is not None:
+            return await self._open_file(request.file_id, folder, request.split)
+        path = folder / "problems.jsonl"
+        await _copy(self._storage.stream(inline_path(job_id)), path)
+        return _opened(path, "problems", request.split)
+
+    async def _open_file(self, file_id: str, folder: Path, split: str = "train") -> RowSource:
+        """The rows of an uploaded file, of which a copy is made in `folder`."""
+        file = await self._files.get(file_id)
+        path = folder / f"{file_id}{Path(file.filename).suffix}"
+        await _copy(self._files.stream(file_id), path)
+        return _opened(path, file.filename, split)
+
+    async def _keep_held_out(self, job: Job, spec: DatasetSpec, folder: Path) -> None:
+        """Stores the questions of the test sets, which may be deleted before the dataset is made."""
+        sources = [await self._open_file(file_id, folder) for file_id in spec.request.contamination.file_ids]
+        if sources:
+            questions = await asyncio.to_thread(lambda: [each for source in sources for each in questions_of(source)])
+            await store_held_out(self._storage, job.id, questions)
+
+    async def _rules_of(self, job: Job) -> Rules:
+        """By which rows are kept; those of the last job that was asked for are remembered."""
+        if self._rules is None or self._rules[0] != job.id:
+            request = DatasetSpec.of(job).request
+            tests = request.contamination
+            held_out = await read_held_out(self._storage, job.id, tests.words) if tests.file_ids else None
+            self._rules = job.id, rules_of(request, held_out)
+        return self._rules[1]
 
     async def _problems(self, job: Job, number: int) -> list[Problem]:
         items = await self._inputs(job).read(number)
@@ -221,18 +253,20 @@ class DatasetKind:
         return {(row.problem_id, row.sample): row for row in rows if row.error is None}
 
     async def _make(
-        self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation]
+        self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation], rules: Rules
     ) -> list[Made]:
-        groups = await together([self._of_problem(spec, problem, kept) for problem in problems])
+        groups = await together([self._of_problem(spec, problem, kept, rules) for problem in problems])
         return [made for group in groups for made in group]
 
-    async def _of_problem(self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, Explanation]) -> list[Made]:
+    async def _of_problem(
+        self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, Explanation], rules: Rules
+    ) -> list[Made]:
         """The rows of one problem in the order of their samples, selected."""
         old = {sample: kept[(problem.id, sample)] for sample in _samples(spec) if (problem.id, sample) in kept}
         new = await self._explained(spec, problem, [sample for sample in _samples(spec) if sample not in old])
         failures = {made.row.sample: made.failure for made in new}
         rows = sorted([*old.values(), *(made.row for made in new)], key=lambda row: row.sample)
-        return [Made(row, failures.get(row.sample)) for row in selected(rows, spec.request)]
+        return [Made(row, failures.get(row.sample)) for row in selected(rows, rules)]
 
     async def _explained(self, spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> list[Made]:
         """New rows, scored where that is asked for. The boundary of a problem: its failure is its rows'."""
@@ -267,6 +301,18 @@ async def unmixed(teachers: Teachers, make: Callable[[], Awaitable[T]], model: s
         made = await make()
         if await stamp() == before:
             return made
+
+
+async def _copy(chunks: AsyncIterator[bytes], path: Path) -> None:
+    with path.open("wb") as copy:
+        async for chunk in chunks:
+            await asyncio.to_thread(copy.write, chunk)
+
+
+def _opened(path: Path, name: str, split: str) -> RowSource:
+    """The rows of a copy, under the name that its owner knows."""
+    opened = open_rows(str(path), split)
+    return RowSource(name, opened.form, _named(opened.rows, str(path), name))
 
 
 def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:

@@ -42,13 +42,13 @@ def check_name(source: str, local: bool) -> None:
         )
 
 
-def check_file_name(filename: str) -> None:
+def check_file_name(filename: str, field: str = "file_id") -> None:
     """Raises Invalid for an uploaded file whose name does not say its format."""
     if not filename.lower().endswith(SUFFIXES):
         raise Invalid(
-            f"file_id: {filename[:80]!r} does not say its format; upload it under a name that ends in "
+            f"{field}: {filename[:80]!r} does not say its format; upload it under a name that ends in "
             f"{', '.join(SUFFIXES)}",
-            param="file_id",
+            param=field,
         )
 
 

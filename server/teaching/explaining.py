@@ -24,6 +24,7 @@ from server.teaching.teachers import ServedModel, Teachers
 from server.teaching.understanding import Student, check_texts
 from server.together import together
 from server.wire import ExplanationChoice, ExplanationRequest, ExplanationResponse, Measure, Usage
+from student.curation.ranking import rank
 from student.engine import sample_seed, token_limit
 from student.explanations import Explanation
 from student.problems import content_id
@@ -345,22 +346,6 @@ async def _stream_sample(
     if student is not None:
         [row] = await scored(student, [row])
     events.put_nowait(row)
-
-
-def rank(rows: Sequence[Explanation], by: Measure | None, n: int) -> list[Explanation]:
-    """The best `n` of the rows, best first (rkl: the lowest); those without that measure come last, in their order.
-
-    Without a measure the first `n`.
-    """
-    if by is None:
-        return list(rows[:n])
-    measured = [(row, getattr(row.score, by) if row.score is not None else None) for row in rows]
-    sign = 1 if by == "rkl" else -1
-    return [row for row, value in sorted(measured, key=lambda pair: _rank_key(pair[1], sign))][:n]
-
-
-def _rank_key(value: float | None, sign: int) -> tuple[bool, float]:
-    return (value is None, 0.0 if value is None else sign * value)
 
 
 def response(request: ExplanationRequest, made: Prompt, rows: Sequence[Explanation]) -> ExplanationResponse:

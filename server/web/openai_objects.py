@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from server.errors import ApiError
 from server.state.ids import new_id
 from server.state.tables import File
-from server.teaching.explaining import Prompt, choice, rank, usage
+from server.teaching.explaining import Prompt, choice, usage
 from server.wire import Answer, Body, ExplanationRequest, Measure, Usage
+from student.curation.ranking import rank
 from student.explanations import Explanation
 from student.tags import TagStyle
 

@@ -19,7 +19,7 @@ from student.curation.words import WordHashes, ngrams, words
 from student.errors import ProblemError
 from student.explanations import Explanation, Verdict
 from student.row_layouts import BadRow, RowReader
-from student.rows import open_rows
+from student.rows import RowSource, open_rows
 from student.tags import RLT
 
 SHORTEST = 8
@@ -122,15 +122,20 @@ def _telling(grams: Sequence[set[int]]) -> Iterator[tuple[int, int]]:
 
 def read_questions(file: str) -> Iterator[Question]:
     """The questions of a file of problems; raises ProblemError at the first row that is none."""
+    return questions_of(open_rows(file))
+
+
+def questions_of(source: RowSource) -> Iterator[Question]:
+    """The questions of rows that are problems; raises ProblemError at the first that is none."""
     reader = RowReader({}, RLT)
-    for number, row in open_rows(file).rows:
+    for number, row in source.rows:
         try:
             if isinstance(row, str):
                 raise BadRow(row)
             question = reader.problem(row).question
         except BadRow as bad:
-            raise ProblemError(f"{file}:{number}: {bad}; mend this test set, or leave it out") from bad
-        yield Question(f"{file}:{number}", question)
+            raise ProblemError(f"{source.name}:{number}: {bad}; mend this test set, or leave it out") from bad
+        yield Question(f"{source.name}:{number}", question)
 
 
 def contamination_verdict(row: Explanation, held_out: HeldOut, explanations: bool = False) -> Verdict:

@@ -8,8 +8,7 @@ before the ranking, so that the best two of a problem are not the same text twic
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +47,8 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._alive)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Forgets the sketches."""
         if self._search is not None:
             self._search.close()
 

@@ -4,13 +4,11 @@ A row counts for the filter that dropped it, the first that failed; `failed_by` 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from student.curation.ledger import MEASURES, Ledger
 from student.explanations import Explanation
 from student.measures.results import Measure
 
@@ -72,33 +70,15 @@ class Tally:
         self.dropped: Counter[str] = Counter()
         self.failed_by: Counter[str] = Counter()
 
-    def counting(self, rows: Iterable[Explanation]) -> Iterator[Explanation]:
-        """The rows, which have all their verdicts, each counted as it passes."""
-        for row in rows:
-            missed = [verdict.filter for verdict in row.verdicts if not verdict.kept]
-            self.dropped.update(missed[:1])
-            self.failed_by.update(missed)
-            yield row
+    def count(self, row: Explanation) -> None:
+        """One more row."""
+        missed = [verdict.filter for verdict in row.verdicts if not verdict.kept]
+        self.dropped.update(missed[:1])
+        self.failed_by.update(missed)
 
 
-def report_of(tally: Tally, ledger: Ledger) -> SelectionReport:
-    """The report of a selection that is settled and counted."""
-    problems, problems_kept = ledger.problems
-    sound = ~ledger.failed
-    spreads = {measure: _spread(ledger.values(measure)[sound], ledger.kept[sound]) for measure in MEASURES}
-    return SelectionReport(
-        given=len(ledger),
-        kept=int(ledger.kept.sum()),
-        failed=int(ledger.failed.sum()),
-        dropped=dict(tally.dropped.most_common()),
-        failed_by=dict(tally.failed_by.most_common()),
-        problems=problems,
-        problems_kept=problems_kept,
-        measures={measure: spread for measure, spread in spreads.items() if spread is not None},
-    )
-
-
-def _spread(values: NDArray[np.float64], kept: NDArray[np.bool_]) -> Spread | None:
+def spread_of(values: NDArray[np.float64], kept: NDArray[np.bool_]) -> Spread | None:
+    """A measure of rows, NaN where a row has none, by whether they are kept; None where no row has it."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None

@@ -2,8 +2,8 @@
 
     filters of one row, test sets  ->  copies of a better row  ->  the best of each problem
 
-The rows are read twice: once to judge each alone and to note in a ledger what takes all of them, then to write them
-with every verdict. Texts are never held, and the same is made each time, so a killed run simply begins again.
+The rows are read twice: once to judge each alone and to note what takes all of them, then to write them with every
+verdict. Texts are never held, and the same is made each time, so a killed run simply begins again.
 
     OUT/rows.parquet    all rows: kept, dropped and failed; `rlt distill` trains on the kept ones
     OUT/report.json     counts a reason, distributions; written last, so a folder that has it is whole
@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from student.config import remember
 from student.configs import SelectConfig
-from student.curation.contamination import HeldOut, contamination_verdict
-from student.curation.filters import filtered, judged
-from student.curation.ledger import Ledger
-from student.curation.report import SelectionReport, Tally, report_of, told
+from student.curation.contamination import HeldOut
+from student.curation.report import SelectionReport, told
+from student.curation.selection import Rules, Selection
 from student.errors import OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, stream_explanations
 from student.problem_files import whole_file
@@ -63,67 +62,45 @@ def _check_out(config: SelectConfig, out: Path) -> None:
 
 def select(config: SelectConfig, out: Path) -> SelectionReport:
     """Makes the folder of the selection, whole or without a report."""
-    with Ledger(config.duplicates, config.ranking, out) as ledger:
-        selection = Selection(config, ledger)
-        selection.decide()
+    held_out = HeldOut.read(config.contamination) if config.contamination.files else None
+    rules = Rules(config.filters, config.duplicates, config.ranking, held_out, config.contamination.explanations)
+    with Selection(rules, out) as selection:
+        for row in tqdm(_rows(config), desc="judging", unit="row", mininterval=1):
+            selection.add(row)
+        selection.settle()
         (out / SETTINGS).unlink(missing_ok=True)
         remember(config, out / SETTINGS)
-        tally = selection.write(out / DATASET_ROWS)
-        report = report_of(tally, ledger)
+        _write(_judged(config, selection), len(selection), out / DATASET_ROWS)
+        report = selection.report()
     with whole_file(out / REPORT) as file:
         file.write(report.model_dump_json(indent=2) + "\n")
     return report
 
 
-class Selection:
-    """One selection over one source: `decide`, then `write`."""
+def _rows(config: SelectConfig, again: bool = False) -> Iterator[Explanation]:
+    out = Path(config.out)
+    aside = None if again else out.with_name(out.name + ".skipped.jsonl")
+    return stream_explanations(config.rows, STYLES[config.tags], config.skip_invalid, aside, again=again)
 
-    def __init__(self, config: SelectConfig, ledger: Ledger) -> None:
-        self._config = config
-        self._ledger = ledger
-        self._held_out = HeldOut.read(config.contamination) if config.contamination.files else None
 
-    def decide(self) -> None:
-        """Reads every row once, and finds what takes all of them."""
-        for row in tqdm(self._rows(), desc="judging", unit="row", mininterval=1):
-            self._ledger.add(self._alone(row))
-        self._ledger.settle()
+def _judged(config: SelectConfig, selection: Selection) -> Iterator[Explanation]:
+    """Every row with all its verdicts; raises ProblemError where the source is not what it was."""
+    rows = 0
+    for place, row in enumerate(_rows(config, again=True)):
+        if place >= len(selection) or row.id != selection.row_id(place):
+            break
+        yield selection.judged(place, row)
+        rows += 1
+    if rows != len(selection):
+        raise ProblemError(f"{config.rows}: it changed while it was read; run the same command again")
 
-    def write(self, path: Path) -> Tally:
-        """Reads every row again, and writes it with its verdicts."""
-        tally = Tally()
-        # A bar begins anew each time that it is asked for an iterator, as islice does.
-        bar = iter(tqdm(self._settled(), total=len(self._ledger), desc=path.name, unit="row", mininterval=1))
-        with whole_file(path, "wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-            for group in _groups(tally.counting(bar)):
-                writer.write_table(group)
-        return tally
 
-    def _rows(self, again: bool = False) -> Iterator[Explanation]:
-        out = Path(self._config.out)
-        aside = None if again else out.with_name(out.name + ".skipped.jsonl")
-        return stream_explanations(
-            self._config.rows, STYLES[self._config.tags], self._config.skip_invalid, aside, again=again
-        )
-
-    def _alone(self, row: Explanation) -> Explanation:
-        """The row with the verdicts that need no other row."""
-        row = filtered(row, self._config.filters)
-        if self._held_out is None or not row.kept:
-            return row
-        return judged(row, contamination_verdict(row, self._held_out, self._config.contamination.explanations))
-
-    def _settled(self) -> Iterator[Explanation]:
-        """Every row with all its verdicts; raises ProblemError where the source is not what it was."""
-        rows = 0
-        for place, row in enumerate(self._rows(again=True)):
-            if place >= len(self._ledger) or row.id != self._ledger.row_id(place):
-                break
-            alone = self._alone(row)
-            yield judged(alone, *self._ledger.verdicts(place)) if alone.kept else alone
-            rows += 1
-        if rows != len(self._ledger):
-            raise ProblemError(f"{self._config.rows}: it changed while it was read; run the same command again")
+def _write(rows: Iterator[Explanation], count: int, path: Path) -> None:
+    # A bar begins anew each time that it is asked for an iterator, as islice does.
+    bar = iter(tqdm(rows, total=count, desc=path.name, unit="row", mininterval=1))
+    with whole_file(path, "wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        for group in _groups(bar):
+            writer.write_table(group)
 
 
 def _groups(rows: Iterator[Explanation]) -> Iterator[pa.Table]:

@@ -88,7 +88,7 @@ async def opened(folder: Path, model: Path, text: Callable[[Generation], str]) -
     engine = ScriptedEngine(load_tokenizer(str(model)), text, context_tokens=1024)
     teachers = await Teachers.open(EngineSettings(teacher=str(model), model_name="t"), engine)
     files, jobs = Files(database, storage), Jobs(database)
-    datasets = DatasetKind(storage, files, teachers, None)
+    datasets = DatasetKind(storage, files, jobs, teachers, None)
     batches = BatchKind(storage, files, jobs, teachers, None)
     try:
         yield Bench(database, storage, files, jobs, teachers, engine, datasets, batches)

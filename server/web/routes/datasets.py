@@ -207,5 +207,5 @@ async def _shown(parts: Parts, job: Job) -> Dataset:
 
 async def _rows(parts: Parts, dataset: str) -> DatasetRows:
     job = await parts.jobs.get(dataset, "dataset")
-    kind = DatasetKind(parts.storage, parts.files, parts.teachers, parts.student)
+    kind = DatasetKind(parts.storage, parts.files, parts.jobs, parts.teachers, parts.student)
     return DatasetRows(job, parts.jobs, parts.storage, kind)

@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.openapi.models import Example
 
-from server.teaching.explaining import Delta, Prompt, choice, rank, response
+from server.teaching.explaining import Delta, Prompt, choice, response
 from server.web.access import needs
 from server.web.answering import Answering
 from server.web.disconnects import unless_gone
 from server.web.events import EventStream, event
 from server.wire import ExplanationRequest, ExplanationResponse
+from student.curation.ranking import rank
 from student.explanations import Explanation
 
 router = APIRouter(prefix="/v1/explanations", tags=["explanations"], dependencies=[needs("explain")])

@@ -10,6 +10,8 @@ from student.curation.settings import Contamination
 from student.errors import ProblemError
 from student.explanations import Explanation
 
+DATA = Path(__file__).parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not (DATA / "aime24").is_dir(), reason="the data sets are not beside the checkout")
 WALK = (
     "Every morning Aya goes for a $9$-kilometer-long walk and stops at a coffee shop afterwards. When she walks at a "
     "constant speed of $s$ kilometers per hour, the walk takes her 4 hours. Find $s+\\frac{1}{2}$."
@@ -110,3 +112,17 @@ def test_test_sets_are_read_as_problems_are_and_a_bad_row_is_named(tmp_path: Pat
     path.write_text("{}\n")
     with pytest.raises(ProblemError, match=r"tests\.jsonl:1: .*mend this test set"):
         list(read_questions(str(path)))
+
+
+@needs_data
+def test_every_question_of_aime24_and_amc23_is_found_rewritten_and_none_in_gsm8k() -> None:
+    files = tuple(str(DATA / name / "test.jsonl") for name in ("aime24", "amc23"))
+    tests = HeldOut.read(Contamination(files=files))
+    questions = [question.text for file in files for question in read_questions(file)]
+    assert len(questions) == 70
+    rewritten = [text.swapcase().replace("$", " ").replace(".", " ;").replace("frac", "dfrac") for text in questions]
+    assert [
+        text for text in [*questions, *rewritten] if tests.passage(f"Solve: {text} Answer at the end.") is None
+    ] == []
+    with (DATA / "gsm8k" / "train.jsonl").open(encoding="utf-8") as rows:
+        assert [text for row in rows if tests.passage(text := json.loads(row)["question"]) is not None] == []

@@ -1,80 +1,131 @@
-"""A dataset as one download: JSONL, one Parquet file, or a folder of `datasets` as tar, made while it is sent.
+"""A dataset as one download, made while it is sent: its own rows, or those of a trainer's format with all their files.
+
+    jsonl, parquet      the rows, one file
+    datasets            a tar of the folder that `save_to_disk` writes
+    any other           a zip of the folder that `rlt export` writes in that format, by the same code
 
 Tables of rows go in and bytes come out; what is held meanwhile is one group of rows (and of Parquet the footer, some
-5 kB a group), so the download of a dataset of any length takes the same memory. Left out: the trainers' own formats
-and compression (Parquet's aside).
+5 kB a group), so the download of a dataset of any length takes the same memory. Left out: a student's own template
+(`--student`), which is a model to load.
 """
 
 import asyncio
-import hashlib
-import json
-import tarfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from student.exports.encoders import Encoder, Groups, JsonLines, Parquet, arrow_stream, saved_state
+from server.datasets.archives import DatasetsFolder, Source, TrainerZip
+from server.datasets.shards import Include
+from server.errors import Invalid
+from student.configs import ExportOptions
+from student.explanations import SCHEMA
+from student.exports.encoders import Encoder, JsonLines, Parquet
+from student.exports.exporter import Exporter
+from student.exports.formats import Format, Options
+from student.exports.names import FileType, FormatName
+from student.exports.registry import FORMATS
 
-ExportFormat = Literal["jsonl", "parquet", "datasets"]
-
-
-class DatasetsFolder:
-    """A tar of the folder that `datasets.Dataset.save_to_disk` would write; unpacked, `load_from_disk` reads it."""
-
-    def __init__(self, schema: pa.Schema, name: str, written_at: int) -> None:
-        self._schema = schema
-        self._groups = Groups(schema)
-        self._name = name
-        self._written_at = written_at
-        self._files: list[str] = []
-        self._digest = hashlib.sha256(name.encode())
-
-    def add(self, table: pa.Table) -> bytes:
-        """A data file, once one is full."""
-        return b"".join(self._data_file(group) for group in self._groups.add(table))
-
-    def end(self) -> bytes:
-        """The last data file, then the two files that say what the folder holds, and the tar's end."""
-        last = self._data_file(self._groups.rest())
-        info = {"citation": "", "description": "", "features": None, "homepage": "", "license": ""}
-        state = saved_state(self._files, self._digest.hexdigest())
-        files = [
-            self._member(name, _json(it).encode()) for name, it in [("dataset_info.json", info), ("state.json", state)]
-        ]
-        return b"".join([last, *files, b"\0" * 1024])
-
-    def _data_file(self, group: pa.Table) -> bytes:
-        data = arrow_stream(group)
-        self._digest.update(data)
-        self._files.append(f"data-{len(self._files):05}.arrow")
-        return self._member(self._files[-1], data)
-
-    def _member(self, name: str, data: bytes) -> bytes:
-        header = tarfile.TarInfo(f"{self._name}/{name}")
-        header.size, header.mtime = len(data), self._written_at
-        return header.tobuf(tarfile.USTAR_FORMAT) + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
+RowsFormat = Literal["jsonl", "parquet", "datasets"]
+"""Our own rows, whichever are asked for."""
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+class ExportQuery(ExportOptions):
+    """What a download is to be; all but the first two go with a trainer's format only."""
+
+    format: Literal[RowsFormat, FormatName] = "jsonl"
+    """Our own rows (`datasets` is a tar of a `datasets` folder), or a format of `rlt export`: a zip of its folder."""
+    include: Include = "ok"
+    """Which of our own rows; ok are those to train on, and a trainer's format has no others."""
+    file_type: FileType = "parquet"
+    """How the rows of a trainer's format are stored."""
+
+    def check(self) -> None:
+        """Raises Invalid where a field does not go with the format."""
+        if self.format in FORMATS and self.include != "ok":
+            raise Invalid(f"include: {self.format} holds rows to train on (ok), got {self.include!r}", param="include")
+        others = self.model_dump(exclude_defaults=True, exclude={"format", "include"})
+        if self.format not in FORMATS and others:
+            name = min(others)
+            raise Invalid(f"{name}: goes with a trainer's format, not with {self.format}; leave it out", param=name)
 
 
-@dataclass(frozen=True)
-class Download:
+class Download(Protocol):
     """How a format is handed out."""
 
     suffix: str
     media_type: str
-    encoder: Callable[[pa.Schema, str, int], Encoder]
-    """Of the rows' schema, the dataset's name, and when it was finished (Unix seconds)."""
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder: ...
+
+    def rows(self, asked: ExportQuery) -> Include:
+        """Which rows the encoder is to be given."""
+        ...
 
 
-DOWNLOADS: dict[ExportFormat, Download] = {
-    "jsonl": Download(".jsonl", "application/jsonl", lambda schema, name, at: JsonLines()),
-    "parquet": Download(".parquet", "application/vnd.apache.parquet", lambda schema, name, at: Parquet(schema)),
-    "datasets": Download(".tar", "application/x-tar", DatasetsFolder),
+class _OurRows:
+    def rows(self, asked: ExportQuery) -> Include:
+        """Those that are asked for."""
+        return asked.include
+
+
+class JsonLinesDownload(_OurRows):
+    """A row a line."""
+
+    suffix = ".jsonl"
+    media_type = "application/jsonl"
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """As `rlt explain` writes them."""
+        return JsonLines()
+
+
+class ParquetDownload(_OurRows):
+    """One file."""
+
+    suffix = ".parquet"
+    media_type = "application/vnd.apache.parquet"
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """Of our schema."""
+        return Parquet(SCHEMA)
+
+
+class DatasetsDownload(_OurRows):
+    """A folder of `datasets` as a tar."""
+
+    suffix = ".tar"
+    media_type = "application/x-tar"
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """Of our schema."""
+        return DatasetsFolder(SCHEMA, source)
+
+
+class TrainerDownload:
+    """The folder of `rlt export` as a zip."""
+
+    media_type = "application/zip"
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        self.suffix = f"-{form.name}.zip"
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """Raises ConfigError where the options do not go with the format."""
+        settings = ExportOptions.model_validate(asked.model_dump(include=set(ExportOptions.model_fields)))
+        return TrainerZip(source, Exporter(self._form, Options(settings, asked.file_type), source.name))
+
+    def rows(self, asked: ExportQuery) -> Include:
+        """All of them: the exporter leaves out what is not to be trained on, and counts it."""
+        return "all"
+
+
+DOWNLOADS: dict[str, Download] = {
+    "jsonl": JsonLinesDownload(),
+    "parquet": ParquetDownload(),
+    "datasets": DatasetsDownload(),
+    **{name: TrainerDownload(form) for name, form in FORMATS.items()},
 }
 
 

@@ -171,7 +171,7 @@ def arrow_stream(group: pa.Table) -> bytes:
     """A data file of a `datasets` folder."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, group.schema) as writer:
-        writer.write_table(group, max_chunksize=1000)
+        writer.write_table(group.combine_chunks(), max_chunksize=1000)  # the same bytes however the rows came
     return sink.getvalue()
 
 

@@ -77,8 +77,8 @@ def is_whole(out: Path, config: ExportConfig) -> bool:
 def write(exporter: Exporter, source: str, folder: Path) -> None:
     """Streams the rows of a source into the files of a folder."""
     with Folder(folder) as files, tqdm(desc="export", unit="row", disable=None) as bar:
-        for _, pieces in exporter.data(batches(source, STYLES[exporter.options.settings.tags])):
-            files.take(pieces)
+        for rows in batches(source, STYLES[exporter.options.settings.tags]):
+            files.take(exporter.add(rows))
             bar.update(exporter.counts.read - bar.n)
         files.take(exporter.end())
 

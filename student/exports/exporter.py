@@ -5,7 +5,7 @@ and where the pieces go.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from student.errors import ProblemError
 from student.exports.encoders import Piece
 from student.exports.formats import Context, Format, Options, as_json, lessons_of
-from student.exports.sources import check_rows, whole_problems
+from student.exports.sources import WholeProblems, check_rows
 
 REPORT = "export.json"
 """Its presence says that the export is whole."""
@@ -54,18 +54,20 @@ class Exporter:
         self.counts = Counts()
         self.schema = form.schema(options)
         self._source = source
+        self._problems = WholeProblems()
         self._files = form.files(self.schema, options)
 
-    def data(self, rows: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, list[Piece]]]:
-        """Tables of the format, each with the pieces of the data that are ready by then."""
-        checked = map(self._checked, rows)
-        for table in whole_problems(checked) if self.form.grouped else checked:
-            made = self._converted(table)
-            yield made, list(self._files.add(made))
+    def add(self, rows: pa.Table) -> Iterator[Piece]:
+        """More rows, in order (COLUMNS); the pieces of the data that are ready by then."""
+        checked = self._checked(rows)
+        for table in self._problems.add(checked) if self.form.grouped else [checked]:
+            yield from self._files.add(self._converted(table))
 
     def end(self) -> Iterator[Piece]:
         """The rest of the data, glue, and the report; raises ProblemError where no row was written."""
         counts = self.counts
+        for table in self._problems.rest():
+            yield from self._files.add(self._converted(table))
         if not counts.written:
             raise ProblemError(f"{self._source}: none of {counts.read} rows is one to train on ({self._reasons()})")
         yield from self._files.end()

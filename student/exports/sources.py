@@ -5,7 +5,7 @@ read_explanations takes, such as problems with a trace, is read by it. Left out:
 the check of each row by Explanation.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,8 +90,12 @@ def _jsonl(path: Path) -> Iterator[pa.Table]:
 
 def _tables(found: Iterator[pa.RecordBatch] | list[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in found:
-        table = pa.Table.from_batches([batch])
-        yield pa.table([_column(table, field) for field in COLUMNS], schema=COLUMNS)
+        yield as_columns(pa.Table.from_batches([batch]))
+
+
+def as_columns(table: pa.Table) -> pa.Table:
+    """Rows of any of our schemas, as COLUMNS."""
+    return pa.table([_column(table, field) for field in COLUMNS], schema=COLUMNS)
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array:
@@ -115,17 +119,25 @@ def _aligned(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
 
 
-def whole_problems(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+class WholeProblems:
     """The same rows, no table ending within a problem; a problem is what is adjacent and has one problem_id."""
-    held: pa.Table | None = None
-    for table in tables:
-        joint = table if held is None else pa.concat_tables([held, table])
+
+    def __init__(self) -> None:
+        self._held: pa.Table | None = None
+
+    def add(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The problems that ended before the last row."""
+        joint = table if self._held is None else pa.concat_tables([self._held, table])
         last = joint.num_rows - _last_run(joint)
+        self._held = joint.slice(last)
         if last:
             yield joint.slice(0, last)
-        held = joint.slice(last)
-    if held is not None and held.num_rows:
-        yield held
+
+    def rest(self) -> Iterator[pa.Table]:
+        """The last problem; it is held no longer."""
+        if self._held is not None and self._held.num_rows:
+            yield self._held
+        self._held = None
 
 
 def _last_run(table: pa.Table) -> int:

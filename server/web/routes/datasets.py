@@ -8,10 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from server.datasets.archives import Source
 from server.datasets.dataset_requests import make_dataset
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, described
-from server.datasets.exports import DOWNLOADS, ExportFormat, export
+from server.datasets.exports import DOWNLOADS, ExportQuery, export
 from server.datasets.shards import Include
 from server.errors import WrongState
 from server.jobs.jobs import job_folder
@@ -21,7 +22,7 @@ from server.state.tables import TERMINAL, Job
 from server.web.access import Caller, needs
 from server.web.events import EventStream, event
 from server.wire import Answer, Dataset, DatasetRequest, Page
-from student.explanations import SCHEMA, Explanation
+from student.explanations import Explanation
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 WATCH_SECONDS = 0.5
@@ -167,20 +168,19 @@ async def list_rows(
 async def export_dataset(
     request: Request,
     dataset: str,
-    form: Annotated[
-        ExportFormat, Query(alias="format", description="datasets is a tar of a `datasets` folder.")
-    ] = "jsonl",
-    include: Annotated[Include, Query(description="ok are the rows to train on.")] = "ok",
+    asked: Annotated[ExportQuery, Query()],
 ) -> Response:
-    """The rows as JSONL, one Parquet file, or a folder that `datasets.load_from_disk` reads, as a tar. `rlt distill`
-    and `rlt score` read each of them. 400 until the dataset has ended."""
+    """Our own rows as JSONL, one Parquet file, or a folder of `datasets` as a tar, which `rlt distill` and `rlt score`
+    read; or a trainer's format: a zip of the folder that `rlt export` writes, the trainer's own files included. 400
+    until the dataset has ended, 422 where a format gets no row."""
     parts: Parts = request.app.state.parts
     job = await parts.jobs.get(dataset, "dataset")
     if job.status not in TERMINAL:
         raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
-    download = DOWNLOADS[form]
-    encoder = download.encoder(SCHEMA, job.id, job.finished_at or job.created_at)
-    chunks = export(encoder, (await _rows(parts, dataset)).tables(include))
+    asked.check()
+    download = DOWNLOADS[asked.format]
+    encoder = download.encoder(Source(job.id, job.finished_at or job.created_at), asked)
+    chunks = export(encoder, (await _rows(parts, dataset)).tables(download.rows(asked)))
     first = await anext(chunks, b"")  # what fails at once has its own status
 
     async def all_chunks() -> AsyncIterator[bytes]:

@@ -4,10 +4,12 @@ import io
 import json
 import tarfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import httpx
 import pytest
 
@@ -105,6 +107,48 @@ def test_every_format_holds_the_same_rows_and_rlts_verbs_read_them(
     rows = [read_explanations(str(tmp_path / name), RLT) for name in ("rows.jsonl", "rows.parquet", dataset)]
     assert [row.sample for row in rows[0]] == [0, 1] * 3
     assert rows[0] == rows[1] == rows[2]
+
+
+def test_a_trainers_format_is_downloaded_with_its_own_files_and_loads(
+    client: httpx.Client, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    asked = {"problems": [body(problem) for problem in tiny_problems[:3]], "n": 2, "filters": {"finished": False}}
+    dataset = made(client, **asked)["id"]
+    path = f"/v1/datasets/{dataset}/export"
+    answer = client.get(path, params={"format": "axolotl-chat", "keep_unclosed": True, "columns": ["id", "seed"]})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"] == f'attachment; filename="{dataset}-axolotl-chat.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / f"{dataset}-axolotl-chat"
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.column_names == ["messages", "rlt_id", "rlt_seed"]
+    assert [row["messages"][1]["content"] for row in loaded] == [
+        problem.question for problem in tiny_problems[:3] for _ in range(2)
+    ]
+    assert json.loads((folder / "export.json").read_text())["written"] == 6
+    assert (folder / "axolotl.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"format": "trl-preference"}, "none of 2 rows is one to train on"),
+        ({"format": "bespoke-stratos", "tags": "think"}, "leave out --tags"),
+        ({"format": "trl-kto", "include": "all"}, "include: trl-kto holds rows to train on"),
+        ({"format": "jsonl", "margin": 1}, "margin: goes with a trainer's format"),
+        ({"format": "nonsense"}, "format"),
+        ({"format": "trl-kto", "colour": 1}, "colour"),
+    ],
+)
+def test_a_download_that_cannot_be_is_refused_before_its_first_byte(
+    client: httpx.Client, asked: dict[str, Any], told: str
+) -> None:
+    problem = {"question": "1 + 1?", "solution": "2"}
+    dataset = made(client, problems=[problem], n=2, filters={"finished": False}, sampling={"max_tokens": 2})["id"]
+    answer = client.get(f"/v1/datasets/{dataset}/export", params=asked)
+    assert answer.status_code == 422
+    assert told in answer.json()["detail"]
 
 
 def test_a_dataset_whose_storage_is_s3_is_made_and_exported(

@@ -1,10 +1,12 @@
 """Exports: what is downloaded is what was put in, for the readers that people have, in memory that does not grow."""
 
 import asyncio
+import gc
 import io
 import json
 import tarfile
 import tracemalloc
+import zipfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from random import Random
@@ -13,11 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from server.datasets.exports import DOWNLOADS, ExportFormat, export
+from server.datasets.archives import Source
+from server.datasets.exports import DOWNLOADS, ExportQuery, RowsFormat, export
 from server.datasets.shards import chosen
+from student.configs import ExportConfig
+from student.errors import ProblemError
 from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.exports import encoders
+from student.exports.export import main
+from student.exports.names import FileType, FormatName
+from student.exports.registry import FORMATS
+from student.measures.results import Measures, Step
 from student.tags import RLT
+
+DATASET = Source("ds_1", 1_700_000_000)
 
 
 def rows(count: int, first: int = 0) -> list[Explanation]:
@@ -49,16 +60,16 @@ async def _each(tables: Iterable[pa.Table]) -> AsyncIterator[pa.Table]:
         yield one
 
 
-def exported(form: ExportFormat, tables: Iterable[pa.Table]) -> bytes:
+def exported(form: RowsFormat, tables: Iterable[pa.Table]) -> bytes:
     async def joined() -> bytes:
-        encoder = DOWNLOADS[form].encoder(SCHEMA, "ds_1", 1_700_000_000)
+        encoder = DOWNLOADS[form].encoder(DATASET, ExportQuery(format=form))
         return b"".join([data async for data in export(encoder, _each(tables))])
 
     return asyncio.run(joined())
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_an_export_is_read_by_the_other_verbs(form: ExportFormat, tmp_path: Path) -> None:
+def test_an_export_is_read_by_the_other_verbs(form: RowsFormat, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{form}"
     path.write_bytes(exported(form, [table(rows(3)), table(rows(5, 3))]))
     assert read_explanations(str(path), RLT) == rows(8)
@@ -78,7 +89,7 @@ def test_a_tar_holds_a_folder_that_datasets_loads(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
-def test_an_export_without_rows_is_a_whole_file(form: ExportFormat, tmp_path: Path) -> None:
+def test_an_export_without_rows_is_a_whole_file(form: RowsFormat, tmp_path: Path) -> None:
     import datasets
 
     data = exported(form, [])
@@ -98,14 +109,49 @@ def test_a_line_is_one_that_json_reads_although_the_text_holds_line_separators()
     assert lines[2:] == [b""]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets"])
-def test_six_times_the_rows_take_no_more_memory(form: ExportFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+def unpacked(asked: ExportQuery, tables: Iterable[pa.Table], folder: Path) -> dict[str, bytes]:
+    """The files of a trainer's format as it is handed out, by name."""
+
+    async def joined() -> bytes:
+        encoder = DOWNLOADS[asked.format].encoder(DATASET, asked)
+        return b"".join([data async for data in export(encoder, _each(tables))])
+
+    with zipfile.ZipFile(io.BytesIO(asyncio.run(joined()))) as archive:
+        archive.extractall(folder)
+    return {path.name: path.read_bytes() for path in (folder / f"ds_1-{asked.format}").iterdir()}
+
+
+@pytest.mark.parametrize("file_type", ["parquet", "jsonl"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_trainers_format_is_the_very_folder_that_rlt_export_writes(
+    form: FormatName, file_type: FileType, tmp_path: Path
+) -> None:
+    step = Measures(steps=(Step(start=0, stop=9, credit=0.5),))
+    made = [row.model_copy(update={"measures": step}) for row in rows(9)]
+    shards = [table(made[first : first + 4]) for first in (0, 4, 8)]  # whole problems, as units are
+    pq.write_table(pa.concat_tables(shards), tmp_path / "rows.parquet", row_group_size=4)
+    asked = {"format": form, "file_type": file_type}
+    main(ExportConfig.model_validate({"rows": str(tmp_path / "rows.parquet"), "out": str(tmp_path / "out"), **asked}))
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "settings.json"}
+    assert unpacked(ExportQuery.model_validate(asked), shards, tmp_path) == theirs
+
+
+def test_a_trainers_format_of_which_there_is_no_row_sends_no_byte(tmp_path: Path) -> None:
+    encoder = DOWNLOADS["trl-stepwise"].encoder(DATASET, ExportQuery(format="trl-stepwise"))
+    assert encoder.add(table(rows(9))) == b""
+    with pytest.raises(ProblemError, match=r"ds_1: none of 9 rows is one to train on .* 9 no step credits"):
+        encoder.end()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets", "trl-messages", "hf-datasets", "trl-preference"])
+def test_six_times_the_rows_take_no_more_memory(form: RowsFormat | FormatName, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "GROUP_ROWS", 400)
     random = Random(0)
     shard = table([row.model_copy(update={"explanation": random.randbytes(4000).hex()}) for row in rows(100)])
 
     async def peak(shards: int) -> int:
-        encoder = DOWNLOADS[form].encoder(SCHEMA, "ds_1", 0)
+        encoder = DOWNLOADS[form].encoder(DATASET, ExportQuery(format=form))
+        gc.collect()  # what earlier tests left, freed meanwhile, would be taken off the peak
         before = pa.total_allocated_bytes()
         most = 0
         tracemalloc.start()

@@ -1,5 +1,7 @@
 """Explanations that the tests of exports share, by what matters there: problem, reward, steps."""
 
+import itertools
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from student.exports.exporter import Exporter
 from student.exports.formats import Options
 from student.exports.names import FormatName
 from student.exports.registry import FORMATS
+from student.exports.sources import as_columns
 from student.measures.results import Measures, Step
 
 
@@ -51,8 +54,9 @@ def write_parquet(rows: list[Explanation], path: Path) -> Path:
 
 
 def exported(form: FormatName, rows: list[Explanation], **options: object) -> tuple[list[dict[str, object]], Exporter]:
-    """The rows of a format, and the exporter that made them."""
-    settings = ExportOptions.model_validate(options)
-    exporter = Exporter(FORMATS[form], Options(settings), "rows")
-    made = [row for converted, _ in exporter.data([table(rows)]) for row in converted.to_pylist()]
-    return made, exporter
+    """The rows of a format as they are in its Parquet file, and the exporter that made them."""
+    exporter = Exporter(FORMATS[form], Options(ExportOptions.model_validate(options)), "rows")
+    files: dict[str, bytes] = {}
+    for name, data in itertools.chain(exporter.add(as_columns(table(rows))), exporter.end()):
+        files[name] = files.get(name, b"") + data
+    return pq.read_table(BytesIO(files["data.parquet"])).to_pylist(), exporter

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from student.exports.sources import whole_problems
+from student.errors import ProblemError
+from student.exports.sources import WholeProblems
 from tests.student.exports.lessons import explained, exported, table
 
 ROWS = [
@@ -42,11 +43,16 @@ def test_more_pairs_go_inwards_and_no_row_is_in_two() -> None:
     assert ids(rows) == [("a-1", "a-0"), ("a-2", "a-3")]
 
 
-@pytest.mark.parametrize(("margin", "pairs"), [(0.1, 2), (0.11, 1), (0.8, 1), (0.81, 0)])
+@pytest.mark.parametrize(("margin", "pairs"), [(0.1, 2), (0.11, 1), (0.8, 1)])
 def test_a_pair_has_at_least_the_margin(margin: float, pairs: int) -> None:
     # 0.9 - 0.1 = 0.8 and 0.5 - 0.4 = 0.09999999999999998 in binary: the margin is asked a little lower.
     rows, _ = exported("trl-preference", ROWS, pairs=2, margin=margin - 1e-9)
     assert len(rows) == pairs
+
+
+def test_where_no_pair_is_wide_enough_the_reasons_are_told() -> None:
+    with pytest.raises(ProblemError, match=r"none of 9 rows .* 8 no partner with another reward .* 1 no reward"):
+        exported("trl-preference", ROWS, margin=0.81)
 
 
 def test_kto_calls_what_is_above_the_median_of_its_problem_good() -> None:
@@ -73,7 +79,8 @@ def test_kto_calls_what_is_above_a_threshold_good() -> None:
 def test_a_problem_is_never_cut_by_the_size_of_a_table(size: int) -> None:
     whole = table(ROWS)
     cut = [whole.slice(start, size) for start in range(0, len(ROWS), size)]
-    parts = list(whole_problems(cut))
+    problems = WholeProblems()
+    parts = [*(part for each in cut for part in problems.add(each)), *problems.rest()]
     assert [row["id"] for part in parts for row in part.to_pylist()] == [row.id for row in ROWS]
     owners = [set(part["problem_id"].to_pylist()) for part in parts]
     assert sum(map(len, owners)) == len(set().union(*owners)) == 4

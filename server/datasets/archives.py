@@ -1,0 +1,111 @@
+"""Folders as one stream of bytes, made while their files still grow.
+
+A folder of `datasets` is a tar, of files that are whole when they are added. The folder of a trainer's format is a zip,
+since a tar states the length of a file before its first byte; Parquet lies in it as it is, JSONL compressed.
+"""
+
+import json
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import IO
+
+import pyarrow as pa
+
+from student.exports.encoders import Drain, Groups, Piece, arrow_stream, saved_state
+from student.exports.exporter import Exporter
+from student.exports.sources import as_columns
+
+
+@dataclass(frozen=True)
+class Source:
+    """The dataset, for names and dates within the download."""
+
+    name: str
+    finished_at: int
+    """Unix seconds."""
+
+
+class DatasetsFolder:
+    """A tar of the folder that `datasets.Dataset.save_to_disk` would write; unpacked, `load_from_disk` reads it."""
+
+    def __init__(self, schema: pa.Schema, source: Source) -> None:
+        self._schema = schema
+        self._groups = Groups(schema)
+        self._source = source
+        self._files: list[str] = []
+        self._digest = sha256(source.name.encode())
+
+    def add(self, table: pa.Table) -> bytes:
+        """A data file, once one is full."""
+        return b"".join(self._data_file(group) for group in self._groups.add(table))
+
+    def end(self) -> bytes:
+        """The last data file, then the two files that say what the folder holds, and the tar's end."""
+        last = self._data_file(self._groups.rest())
+        info = {"citation": "", "description": "", "features": None, "homepage": "", "license": ""}
+        state = saved_state(self._files, self._digest.hexdigest())
+        files = [
+            self._member(name, _json(it).encode()) for name, it in [("dataset_info.json", info), ("state.json", state)]
+        ]
+        return b"".join([last, *files, b"\0" * 1024])
+
+    def _data_file(self, group: pa.Table) -> bytes:
+        data = arrow_stream(group)
+        self._digest.update(data)
+        self._files.append(f"data-{len(self._files):05}.arrow")
+        return self._member(self._files[-1], data)
+
+    def _member(self, name: str, data: bytes) -> bytes:
+        header = tarfile.TarInfo(f"{self._source.name}/{name}")
+        header.size, header.mtime = len(data), self._source.finished_at
+        return header.tobuf(tarfile.USTAR_FORMAT) + data + b"\0" * (-len(data) % tarfile.BLOCKSIZE)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class TrainerZip:
+    """A zip of the folder that `rlt export` would write.
+
+    Its first bytes are handed out with its first row: a dataset without one is refused with a status of its own.
+    """
+
+    def __init__(self, source: Source, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._folder = f"{source.name}-{exporter.form.name}"
+        self._date = time.gmtime(source.finished_at)[:6]
+        self._sink = Drain()
+        kind = zipfile.ZIP_STORED if exporter.options.file_type == "parquet" else zipfile.ZIP_DEFLATED
+        self._zip = zipfile.ZipFile(self._sink, "w", kind, compresslevel=1)
+        self._name = ""
+        self._file: IO[bytes] | None = None
+
+    def add(self, table: pa.Table) -> bytes:
+        """What is ready of the zip."""
+        self._take(self._exporter.add(as_columns(table)))
+        return self._sink.taken() if self._exporter.counts.written else b""
+
+    def end(self) -> bytes:
+        """The rest of it; raises ProblemError where no row was written."""
+        self._take(self._exporter.end())
+        self._close_file()
+        self._zip.close()
+        return self._sink.taken()
+
+    def _take(self, pieces: Iterable[Piece]) -> None:
+        for name, data in pieces:
+            if self._file is None or name != self._name:
+                self._close_file()
+                member = zipfile.ZipInfo(f"{self._folder}/{name}", self._date)
+                member.compress_type = self._zip.compression
+                self._name, self._file = name, self._zip.open(member, "w", force_zip64=True)
+            self._file.write(data)
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -331,7 +331,9 @@ class SelectConfig(Config):
     """Chooses which explanations to train on: filters, test sets, copies, the best of each problem; says why not."""
 
     rows: str
-    """Explanations from `rlt explain`, `rlt score` or `rlt resample`, or problems with a reasoning_trace column."""
+    """Explanations from `rlt explain` or `rlt score`, or problems with a reasoning_trace column."""
+    more: tuple[str, ...] = ()
+    """Further rows, such as those of `rlt resample` once they are scored; any number of files."""
     out: str
     """Folder for all rows with their verdicts (rows.parquet) and the counts (report.json)."""
     tags: TagStyle = "rlt"

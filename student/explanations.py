@@ -141,16 +141,22 @@ def read_explanations(
 
 
 def stream_explanations(
-    source: str, tags: Tags, skip_invalid: bool = False, aside: Path | None = None, again: bool = False
+    source: str,
+    tags: Tags,
+    skip_invalid: bool = False,
+    aside: Path | None = None,
+    again: bool = False,
+    seen: set[int] | None = None,
 ) -> Iterator[Explanation]:
-    """What read_explanations reads, one row after another; of those that were there a hash of the id is kept.
+    """What read_explanations reads, one row after another; of those that were there a hash of the id is kept in `seen`.
 
     Whether bad rows stop the work is known at the end, and raised there. Read `again`, nothing is said of them.
     """
     opened = open_rows(source)
     intake = Intake(opened.name, opened.form)
     reader = RowReader({}, tags)
-    seen: set[int] = set()
+    seen = set() if seen is None else seen
+    kept = 0
     with ExitStack() as outputs:
         side_file = SideFile(aside if skip_invalid else None, outputs)
         for number, row in opened.rows:
@@ -165,8 +171,9 @@ def stream_explanations(
             intake.duplicates += key in seen
             if key not in seen:
                 seen.add(key)
+                kept += 1
                 yield explanation
-    _check(intake, len(seen), skip_invalid)
+    _check(intake, kept, skip_invalid)
     for remark in () if again else intake.remarks(aside):
         print(f"rlt: {remark}", file=sys.stderr)
 

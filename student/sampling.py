@@ -4,7 +4,7 @@ The order is the problems' own, `samples` rows each; batches are cut from it at 
 same batches as an uninterrupted one. Used by `rlt explain` and `rlt evaluate`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -41,15 +41,18 @@ def plan(
 ) -> list[Task]:
     """What is owed: `samples` tasks a problem, in order; a problem that comes again is taken once, as its id is."""
     distinct = {problem.id: problem for problem in problems}
-    return [task for problem in distinct.values() for task in _tasks(problem, samples, seed, prompt_ids)]
+    return [task for problem in distinct.values() for task in tasks_of(problem, range(samples), seed, prompt_ids)]
 
 
-def _tasks(problem: Problem, samples: int, seed: int, prompt_ids: Callable[[Problem], list[int]]) -> list[Task]:
+def tasks_of(
+    problem: Problem, numbers: Iterable[int], seed: int, prompt_ids: Callable[[Problem], list[int]]
+) -> list[Task]:
+    """The samples of one problem that have these numbers."""
     try:
         ids, error = prompt_ids(problem), None
     except ScoringError as refusal:
         ids, error = [], str(refusal)
-    return [Task(problem, number, sample_seed(seed, problem.id, number), ids, error) for number in range(samples)]
+    return [Task(problem, number, sample_seed(seed, problem.id, number), ids, error) for number in numbers]
 
 
 def longest_prompt(tasks: Sequence[Task]) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
@@ -16,6 +16,7 @@ from student.configs import (
     ScoringSettings,
     SftConfig,
 )
+from student.measures.results import Measure
 from student.tags import TagStyle
 
 
@@ -181,6 +182,42 @@ class ScoreConfig(ModelSettings):
         return self
 
 
+class ResampleConfig(ModelSettings):
+    """Samples more explanations of the problems whose best one is not good enough, worst first, within a budget."""
+
+    rows: str
+    """Explanations with their scores, from `rlt score`."""
+    more: tuple[str, ...] = ()
+    """Further rows of these problems, such as those of an earlier `rlt resample` once they are scored."""
+    teacher: str
+    """The teacher, a model folder or hub name."""
+    out: str
+    """Where to write the further explanations (JSONL or Parquet)."""
+    threshold: FiniteFloat
+    """A problem whose best row is worse than this gets more."""
+    by: Measure = "reward"
+    """The measure; rkl, leak, repetition, tokens and context_share are better when lower."""
+    budget_tokens: int = Field(gt=0)
+    """Tokens that the further explanations may have together."""
+    samples: int = Field(4, gt=0)
+    """Further explanations a problem, at most."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How explanations are sampled."""
+
+    @model_validator(mode="after")
+    def _differs_and_fits(self) -> Self:
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature 0 would write the same explanation again; use 0.7, or another")
+        if self.budget_tokens < self.sampling.max_tokens:
+            raise ValueError(
+                f"budget_tokens ({self.budget_tokens}) holds no explanation of sampling.max_tokens "
+                f"({self.sampling.max_tokens}); raise the one or lower the other"
+            )
+        return self
+
+
 class RunConfig(Config):
     """Runs a whole recipe: every table of a TOML file in order. What is done already is not done again."""
 
@@ -212,6 +249,13 @@ VERBS = [
     Verb(4, "train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
     Verb(5, "explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
     Verb(6, "score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "teacher.score:main"),
+    Verb(
+        6.2,
+        "resample",
+        "sample more of the problems whose best explanation is not good enough",
+        ResampleConfig,
+        "teacher.resample:main",
+    ),
     Verb(9, "run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
     Verb(10, "demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
 ]

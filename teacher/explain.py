@@ -84,10 +84,12 @@ def explain(
 ) -> list[Explanation]:
     """The rows of `rlt explain`, in memory."""
     tasks = refuse_too_long(plan_explanations(form, problems, samples, sampling.seed), engine.context_tokens)
-    return list(map(_row_maker(form, byline), tasks, sample_tasks(engine, tasks, sampling)))
+    return list(map(row_maker(form, byline), tasks, sample_tasks(engine, tasks, sampling)))
 
 
-def _row_maker(form: TeacherFormat, byline: Byline) -> Callable[[Task, Sample], Explanation]:
+def row_maker(form: TeacherFormat, byline: Byline) -> Callable[[Task, Sample], Explanation]:
+    """Turns what was sampled into its row."""
+
     def make_row(task: Task, sample: Sample) -> Explanation:
         explained = form.cut(sample.token_ids)
         return Explanation(
@@ -126,7 +128,7 @@ def _write(
     tally = Tally()
     sound = refuse_too_long(tasks, engine.context_tokens)
     constant = {"teacher_digest": byline.digest}
-    for rows in write_samples(file, engine, sound, sampling, _row_maker(form, byline), constant):
+    for rows in write_samples(file, engine, sound, sampling, row_maker(form, byline), constant):
         tally.add(rows)
     return f"{file.out}: {len(tasks)} rows, {tally.line(time.perf_counter() - started)}"
 

@@ -78,9 +78,13 @@ def select(config: SelectConfig, out: Path) -> SelectionReport:
 
 
 def _rows(config: SelectConfig, again: bool = False) -> Iterator[Explanation]:
+    """Of all sources, each id once; only the first of them may have bad rows that are set aside."""
     out = Path(config.out)
     aside = None if again else out.with_name(out.name + ".skipped.jsonl")
-    return stream_explanations(config.rows, STYLES[config.tags], config.skip_invalid, aside, again=again)
+    tags, seen = STYLES[config.tags], set[int]()
+    yield from stream_explanations(config.rows, tags, config.skip_invalid, aside, again=again, seen=seen)
+    for source in config.more:
+        yield from stream_explanations(source, tags, again=again, seen=seen)
 
 
 def _judged(config: SelectConfig, selection: Selection) -> Iterator[Explanation]:

@@ -239,3 +239,14 @@ def test_bad_rows_stop_the_selection_before_anything_is_written(tmp_path: Path) 
 def test_a_measure_that_does_not_exist_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="rewards"):
         parse_command(SelectConfig, "select", ["--rows", "a", "--out", "b", "--filters.at-least", "rewards=1"], "")
+
+
+def test_further_files_are_selected_with_the_first_each_row_once(tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(each.model_dump_json() + "\n" for each in [row("a", 1, -1), row("a", 0, -9)]))
+    main(
+        arguments(source_of(tmp_path, [row("a", 0, -2)]), tmp_path / "out", "--more", str(more), "--ranking.keep", "1")
+    )
+    made = read_explanations(str(tmp_path / "out"), RLT)
+    assert [(each.id, each.kept) for each in made] == [("a-0", False), ("a-1", True)]
+    assert made[0].score == Score(reward=-2, rss=-2, ss_mean=-1, ss_min=-2)

@@ -103,6 +103,8 @@ class MeasureSettings(Config):
 
     gain: bool = True
     """How much likelier the solution becomes by the explanation; one more passage a problem is read, without it."""
+    leak: bool = True
+    """How surely the explanation announces the solution, copies it or refers to it instead of deriving it."""
     repetition: bool = True
     """The share of the explanation that says again what it said."""
     length: bool = True

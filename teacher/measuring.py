@@ -11,6 +11,7 @@ from torch import Tensor
 from student.configs import MeasureSettings
 from student.explanations import Explanation
 from student.measures.gain import solution_gain
+from student.measures.leaks import find_leaks, leak_score
 from student.measures.repetition import repetition
 from student.measures.results import Measures
 from student.reading import Passage
@@ -47,11 +48,14 @@ def _measures(
 ) -> Measures:
     tokens = None if read is None or not settings.length else _tokens(read[1].passage)
     limit = model.student.max_tokens
+    leaks = find_leaks(row.question, row.solution, row.answer, row.explanation) if settings.leak else None
     return Measures(
         gain=gain,
+        leak=None if leaks is None else leak_score(leaks),
         repetition=repetition(row.explanation) if settings.repetition else None,
         tokens=tokens,
         context_share=None if tokens is None or limit is None else tokens / limit,
+        leaks=leaks,
     )
 
 

@@ -28,7 +28,15 @@ from teacher.recipe import read_steps
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("student", "teacher", "server")
 HEAVY = {"torch", "transformers", "vllm", "trl", "datasets"}
-LIGHT = ("student.config", "student.configs", "student.errors", "student.problems", "student.tags", "teacher.configs")
+LIGHT = (
+    "student.config",
+    "student.configs",
+    "student.errors",
+    "student.problems",
+    "student.tags",
+    "teacher.configs",
+    "student.measures.leaks",
+)
 MAX_BODY_LINES = 60
 
 

@@ -1,4 +1,4 @@
-"""`rlt score` measures beside the reward: gain at temperature 1 whatever the reward's, repetition, length."""
+"""`rlt score` measures beside the reward: gain at temperature 1 whatever the reward's, leaks, repetition, length."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_a_row_that_cannot_be_read_has_what_its_text_tells_and_one_without_an_ex
     config = settings(tiny_model_folder, tmp_path)
     reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
     unread, none, long = score_rows(reward_model, [too_long, failed, cut], Reader("tiny", "0", config.measures))
-    assert unread.measures == Measures(repetition=0.99)
+    assert unread.measures == Measures(repetition=0.99, leak=0, leaks=())
     assert none.measures is None
     assert long.measures is not None
     assert long.measures.context_share is not None
@@ -128,6 +128,7 @@ def test_measures_are_written_resumed_and_can_be_left_out(
     digest = weights_digest(str(tiny_model_folder))
     assert {row.student_digest for row in rows} == {digest}
     assert all(measures.gain is not None for measures in measures_of(rows))
+    assert all((measures.leak, measures.leaks) == (0, ()) for measures in measures_of(rows))
 
     partial = tmp_path / "scored.jsonl.partial"
     partial.write_bytes(b"".join(written.splitlines(keepends=True)[:3]))
@@ -138,8 +139,23 @@ def test_measures_are_written_resumed_and_can_be_left_out(
     with pytest.raises(OutputError, match=f"student_digest was '0123456789abcdef', now '{digest}'"):
         main(config)
 
-    none = {"gain": False, "repetition": False, "length": False}
+    none = {"gain": False, "leak": False, "repetition": False, "length": False}
     main(settings(tiny_model_folder, tmp_path, measures=none, out=str(tmp_path / "bare.jsonl")))
     bare = read_explanations(str(tmp_path / "bare.jsonl"), STYLES["rlt"])
     assert measures_of(bare) == [Measures()] * 8
     assert [row.score for row in bare] == [row.score for row in rows]
+
+
+def test_the_leak_of_a_row_is_the_highest_of_its_leaks_each_with_its_passage(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    text = "The solution divides here. The answer is 97.\nThen 90 + 7 = 97."
+    told = from_trace(tiny_problems[0]).model_copy(update={"solution": "97", "answer": "97", "explanation": text})
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    config = settings(tiny_model_folder, tmp_path)
+    reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
+    [measures] = measures_of(score_rows(reward_model, [told], Reader("tiny", "0", config.measures)))
+    assert measures.leaks is not None
+    found = [(leak.kind, leak.score, text[leak.start : leak.stop]) for leak in measures.leaks]
+    assert found == [("reference", 0.6, "The solution divides"), ("early_answer", 1.0, "The answer is 97")]
+    assert measures.leak == 1.0

@@ -302,6 +302,12 @@ class ExportConfig(ExportOptions):
     """How the rows are stored."""
     formats: bool = False
     """List the formats and do nothing else."""
+    student: str | None = None
+    """Student whose chat template is written out where a format has no template of its own (texts, input_output)."""
+    check_student: str | None = None
+    """Student with whose tokenizer and template every row is tried: too long, mask beside the answer, thought lost."""
+    check_tokens: int | None = Field(None, gt=0)
+    """For --check-student: the longest row, tokens; unset is the context of its configuration."""
 
     @model_validator(mode="after")
     def _what_is_needed(self) -> Self:

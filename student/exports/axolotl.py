@@ -59,16 +59,20 @@ class AxolotlInputOutput(Format):
 
     name = "axolotl-input-output"
     purpose = "axolotl's input_output: texts that are learnt as they stand, without a template"
+    pieces_apart = True
 
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
         """`segments`: the prompt, not learnt, and what the student learns to write."""
+        asked, written = self.texts(lessons, options)
+        segments = listed([_segment(False, asked), _segment(True, written)])
+        return pa.table({"segments": segments, **origin(lessons, options)})
+
+    def texts(self, lessons: pa.Table, options: Options) -> tuple[pa.Array, pa.Array]:
+        """The texts of its two segments."""
         before, after, end = f"{options.tags.student_system}\n\n", "\n\n", ""
         if options.chat is not None:
             before, after, end = options.chat.before, options.chat.after, options.chat.end
-        asked = joined(before, column(lessons, "question"), after)
-        written = joined(column(lessons, "written"), end)
-        segments = listed([_segment(False, asked), _segment(True, written)])
-        return pa.table({"segments": segments, **origin(lessons, options)})
+        return joined(before, column(lessons, "question"), after), joined(column(lessons, "written"), end)
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The YAML, the command, and whose template and end token these are."""

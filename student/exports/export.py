@@ -2,6 +2,7 @@
 
     OUT/data.parquet or data.jsonl     the rows
     OUT/README.md and others           the command that trains, and what the trainer needs beside its data
+    OUT/student_check.jsonl            the rows that --check-student finds fault with
     OUT/export.json                    format, columns, what was written and what was left out; written last
     OUT/settings.json                  the settings; others are refused
 
@@ -11,9 +12,10 @@ The folder is called OUT.partial until it is whole. Left out on purpose: splitti
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
@@ -22,10 +24,13 @@ from student.configs import ExportConfig, ExportOptions
 from student.errors import OutputError
 from student.exports.encoders import Piece
 from student.exports.exporter import REPORT, Exporter
-from student.exports.formats import Options
+from student.exports.formats import Chat, Options
 from student.exports.registry import FORMATS
 from student.exports.sources import batches
 from student.tags import STYLES
+
+if TYPE_CHECKING:
+    from student.exports.student_check import StudentCheck
 
 
 def main(config: ExportConfig) -> None:
@@ -40,12 +45,14 @@ def main(config: ExportConfig) -> None:
     if is_whole(out, config):
         return
     settings = ExportOptions.model_validate(config.model_dump(include=set(ExportOptions.model_fields)))
-    exporter = Exporter(FORMATS[config.format], Options(settings, config.file_type), config.rows)
+    options = Options(settings, config.file_type, chat_of(config.student, settings))
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     remember(config, partial / "settings.json")
     try:
-        write(exporter, config.rows, partial)
+        with checked(config, partial) as check:
+            exporter = Exporter(FORMATS[config.format], options, config.rows, check)
+            write(exporter, config.rows, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -53,6 +60,41 @@ def main(config: ExportConfig) -> None:
         out.rmdir()
     partial.replace(out)
     print(f"{out}: {summary(exporter)}")
+    if check is not None:
+        print(checked_line(check))
+
+
+def chat_of(student: str | None, settings: ExportOptions) -> Chat | None:
+    """The template of the student that is named, written out."""
+    if student is None:
+        return None
+    from student.exports.student_check import Student
+
+    return Student.load(student).chat(STYLES[settings.tags].student_system)
+
+
+@contextmanager
+def checked(config: ExportConfig, folder: Path) -> Iterator["StudentCheck | None"]:
+    """What tries each row with the student's template and writes its faults into a folder; None where none is asked."""
+    if config.check_student is None:
+        yield None
+        return
+    from student.exports.student_check import FAULTS_FILE, Student, StudentCheck
+
+    student = Student.load(config.check_student, config.check_tokens)
+    with (folder / FAULTS_FILE).open("w", encoding="utf-8") as file:
+        yield StudentCheck(student, file)
+
+
+def checked_line(check: "StudentCheck") -> str:
+    """The check on one line; each kind of fault goes to stderr with the first row that has it."""
+    for kind, number in check.faults.items():
+        print(f"rlt export: {number} rows: {kind} (the first: {check.first[kind]})", file=sys.stderr)
+    limit = "no limit" if check.student.max_tokens is None else f"{check.student.max_tokens:,} at most"
+    return (
+        f"{check.student.name}: {check.rows:,} rows, {check.tokens:,} tokens ({check.trained_tokens:,} trained), "
+        f"the longest row {check.longest:,} ({limit}), {sum(check.faults.values()):,} faults (student_check.jsonl)"
+    )
 
 
 def listing() -> str:

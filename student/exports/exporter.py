@@ -7,7 +7,7 @@ and where the pieces go.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,11 +44,23 @@ class Counts:
         return {**vars(self), "refused": dict(self.refused)}
 
 
+class Watcher(Protocol):
+    """Is shown the lessons that make rows (student_check.py)."""
+
+    def look(self, lessons: pa.Table, form: Format, options: Options) -> None:
+        """More of them."""
+
+    def report(self) -> dict[str, Any]:
+        """What export.json says of them, as `student_check`."""
+        ...
+
+
 class Exporter:
     """One export of rows in a format."""
 
-    def __init__(self, form: Format, options: Options, source: str) -> None:
+    def __init__(self, form: Format, options: Options, source: str, watch: Watcher | None = None) -> None:
         form.check(options)
+        self._watch = watch
         self.form = form
         self.options = options
         self.counts = Counts()
@@ -85,6 +97,7 @@ class Exporter:
             "file_type": self.options.file_type,
             **self.counts.table(),
             "options": settings,
+            **({} if self._watch is None else {"student_check": self._watch.report()}),
         }
 
     def _checked(self, rows: pa.Table) -> pa.Table:
@@ -94,12 +107,13 @@ class Exporter:
     def _converted(self, rows: pa.Table) -> pa.Table:
         lessons = lessons_of(rows, self.options)
         reasons = self.form.refused(lessons, self.options)
+        taken = lessons
         if reasons is not None:
             self.counts.refused.update(reason for reason in reasons.to_pylist() if reason is not None)
-            empty = pc.and_(pc.equal(lessons["explanation"], ""), pc.is_null(reasons))
-        else:
-            empty = pc.equal(lessons["explanation"], "")
-        self.counts.without_thought += pc.sum(empty).as_py() or 0
+            taken = lessons.filter(pc.is_null(reasons))
+        self.counts.without_thought += _true(pc.equal(taken["explanation"], ""))
+        if self._watch is not None:
+            self._watch.look(taken, self.form, self.options)
         made = self.form.convert(lessons, self.options)
         self.counts.written += made.num_rows
         return made

@@ -36,6 +36,8 @@ class Chat:
     before: str
     after: str
     end: str
+    added: str = ""
+    """What the tokenizer puts before every text by itself, and `before` begins with."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Format(ABC):
     """Who reads it, and for what, in one line."""
     grouped: ClassVar[bool] = False
     """It is given all rows of a problem in one table; they are adjacent in what every verb writes."""
+    answered: ClassVar[bool] = True
+    """Its rows hold what the student learns to write; False: questions alone, answered while training."""
+    pieces_apart: ClassVar[bool] = False
+    """Of `texts`: the trainer tokenises each by itself."""
 
     @abstractmethod
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
@@ -93,6 +99,10 @@ class Format(ABC):
 
     def refused(self, lessons: pa.Table, options: Options) -> pa.Array | None:
         """Why a lesson makes no row of this format, null where it does; None where each does."""
+        return None
+
+    def texts(self, lessons: pa.Table, options: Options) -> tuple[pa.Array, pa.Array] | None:
+        """Prompt and answer of each lesson where the trainer applies no template; None where it does."""
         return None
 
     def check(self, options: Options) -> None:

@@ -45,6 +45,12 @@ class Steps:
 
 
 class _Stepwise(Format):
+    pieces_apart = True
+
+    def texts(self, lessons: pa.Table, options: Options) -> tuple[pa.Array, pa.Array]:
+        """Question and explanation: no format of steps has a template, and its trainers tokenise step by step."""
+        return column(lessons, "question"), column(lessons, "explanation")
+
     def refused(self, lessons: pa.Table, options: Options) -> pa.Array:
         """A row whose steps were not measured, or that has none."""
         counted = pc.fill_null(pc.list_value_length(column(lessons, "measures.steps")), 0)

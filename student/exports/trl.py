@@ -49,13 +49,17 @@ class TrlPromptCompletionText(Format):
 
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
         """`prompt` and `completion`, texts; TRL adds the end token."""
+        prompt, written = self.texts(lessons, options)
+        return pa.table({"prompt": prompt, "completion": written, **origin(lessons, options)})
+
+    def texts(self, lessons: pa.Table, options: Options) -> tuple[pa.Array, pa.Array]:
+        """What its two columns hold; the beginning-of-text token is left to a tokenizer that adds it."""
         question, written = column(lessons, "question"), column(lessons, "written")
         if options.chat is not None:
-            prompt = joined(options.chat.before, question, options.chat.after)
-        else:
-            prompt = joined(options.tags.student_system, "\n\nQuestion: ", question, "\n\nResponse:")
-            written = joined(" ", written)
-        return pa.table({"prompt": prompt, "completion": written, **origin(lessons, options)})
+            before = options.chat.before.removeprefix(options.chat.added)
+            return joined(before, question, options.chat.after), written
+        prompt = joined(options.tags.student_system, "\n\nQuestion: ", question, "\n\nResponse:")
+        return prompt, joined(" ", written)
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The command."""

@@ -7,7 +7,7 @@ the OpenAPI document. Loads no torch.
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationInfo, model_validator
 
 from student.curation import settings as curation
 from student.curation.report import SelectionReport
@@ -247,6 +247,17 @@ class TestSets(Body):
     """Search the explanations too, not only the questions."""
 
 
+class Further(Body):
+    """More samples of the problems whose best row by `rank_by` is not good enough, worst first."""
+
+    threshold: FiniteFloat
+    """A problem whose best row is worse than this gets one more, is looked at again, and so on."""
+    samples: int = Field(4, ge=1)
+    """Further explanations a problem, at most."""
+    budget_tokens: int = Field(ge=1)
+    """Tokens that the further explanations may have together; each unit of problems has its share."""
+
+
 class DatasetRequest(Body):
     """A dataset to be made: every problem explained `n` times. One of problems, file_id and source."""
 
@@ -278,6 +289,8 @@ class DatasetRequest(Body):
     """Explanations a problem to sample; those beyond the best `n` by `rank_by` are dropped."""
     rank_by: results.Measure = "reward"
     """What best_of ranks by, and by which the best of several copies stays."""
+    further: Further | None = None
+    """More samples where they are needed; unset gives every problem the same number."""
     sampling: DatasetSampling = DatasetSampling()
     """How explanations are sampled."""
     tags: TagStyle | None = None
@@ -314,13 +327,23 @@ class DatasetRequest(Body):
 
     @property
     def samples(self) -> int:
-        """Explanations sampled a problem."""
+        """Explanations sampled a problem, at first."""
         return self.best_of or self.n
+
+    @property
+    def most_samples(self) -> int:
+        """Explanations sampled a problem at most."""
+        return self.samples + (0 if self.further is None else self.further.samples)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether rows are compared by `rank_by`."""
+        return self.best_of is not None or self.further is not None
 
     @property
     def scored(self) -> bool:
         """Whether a student is needed."""
-        return self.score or self.best_of is not None or bool(self.filters.measures)
+        return self.score or self.ranked or bool(self.filters.measures)
 
     @property
     def selects(self) -> bool:
@@ -333,7 +356,7 @@ class Counts(Answer):
     """Rows of a dataset (a row is one explanation), or lines of a batch."""
 
     total: int | None
-    """None until the input was read."""
+    """None until the input was read; `further` samples add to it as they are made."""
     done: int
     """Worked on: ok, failed and dropped together."""
     failed: int

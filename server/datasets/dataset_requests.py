@@ -56,6 +56,7 @@ async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
         check_file_name(await _file_name(parts, file_id, HELD_OUT), HELD_OUT)
     _check_problems(body, limits)
     _at_most(limits.samples, body.samples, "best_of" if body.best_of is not None else "n")
+    _at_most(limits.samples, body.most_samples, "further.samples", " explanations a problem in all")
     if "max_tokens" in body.sampling.model_fields_set:
         _at_most(limits.max_tokens, body.sampling.max_tokens, "sampling.max_tokens")
     await check_room(parts)
@@ -91,8 +92,8 @@ def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
         return
     if parts.student is None:
         raise Unavailable(
-            "no student is loaded, so nothing can be scored; leave score, best_of and filters by a measure out, or "
-            "start the service with --student",
+            "no student is loaded, so nothing can be scored; leave score, best_of, further and filters by a measure "
+            "out, or start the service with --student",
             param="score",
             code="no_student",
         )
@@ -110,7 +111,7 @@ def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
 
 def _measures(body: DatasetRequest) -> Iterator[tuple[str, Measure]]:
     """The measures that are asked for, and where."""
-    if body.best_of is not None:
+    if body.ranked:
         yield "rank_by", body.rank_by
     for side in ("at_least", "at_most"):
         yield from ((f"filters.{side}.{measure}", measure) for measure in getattr(body.filters, side))

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from server.datasets.further import FurtherSamples, check_share, share
 from server.datasets.selection import read_held_out, rules_of, select_shards, selected, store_held_out
 from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, read_table, rows_of, write_rows
 from server.datasets.sources import ProblemReader, open_name
@@ -77,7 +78,7 @@ def dataset_spec(request: DatasetRequest, model: str, tags: TagStyle, unit_probl
         inline=request.problems is not None,
         model=model,
         tags=tags,
-        unit_problems=max(1, min(unit_problems, most // request.samples)),
+        unit_problems=max(1, min(unit_problems, most // request.most_samples)),
         local_sources=local,
     )
 
@@ -96,7 +97,7 @@ def described(job: Job, progress: Progress) -> Dataset:
         started_at=job.started_at,
         finished_at=job.finished_at,
         counts=Counts(
-            total=None if job.items is None else job.items * request.samples,
+            total=None if job.items is None else max(progress.rows, job.items * request.samples),
             done=progress.rows,
             failed=progress.failed,
             dropped=progress.dropped if selection is None else sum(selection["dropped"].values()),
@@ -164,6 +165,7 @@ class DatasetKind:
         except (ProblemError, ConfigError, NotFound) as error:
             intake = {"intake": reader.summary()} if reader else {}
             raise JobRejected(str(error), intake) from error
+        check_share(spec.request, min(spec.unit_problems, items), items)
         return Prepared(self._inputs(job).units(items), items, {"intake": reader.summary()})
 
     async def run_unit(self, job: Job, number: int, previous: Unit | None, shard_path: str) -> UnitOutcome:
@@ -172,8 +174,8 @@ class DatasetKind:
         spec = DatasetSpec.of(job)
         problems = await self._problems(job, number)
         kept = await self._kept(previous)
-        rules = await self._rules_of(job)
-        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept, rules), spec.model)
+        rules, tokens = await self._rules_of(job), _share(job, len(problems))
+        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept, rules, tokens), spec.model)
         rows = [each.row for each in made]
         await self._storage.write_whole(shard_path, lambda file: write_rows(file, rows))
         return _outcome(made)
@@ -253,20 +255,27 @@ class DatasetKind:
         return {(row.problem_id, row.sample): row for row in rows if row.error is None}
 
     async def _make(
-        self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation], rules: Rules
+        self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation], rules: Rules, tokens: int
     ) -> list[Made]:
-        groups = await together([self._of_problem(spec, problem, kept, rules) for problem in problems])
-        return [made for group in groups for made in group]
+        """The unit's rows, problem by problem, selected; `tokens` are for further samples of those that need them."""
+        groups = await together([self._of_problem(spec, problem, kept, _samples(spec)) for problem in problems])
+        more = FurtherSamples(spec.request, problems, tokens)
+        while due := more.due([[made.row for made in group] for group in groups]):
+            further = await together([
+                self._of_problem(spec, problems[place], kept, [number]) for place, number in due
+            ])  # fmt: skip
+            for (place, _), made in zip(due, further, strict=True):
+                groups[place].extend(made)
+                more.spend([each.row for each in made])
+        return [made for group in groups for made in _chosen(group, rules)]
 
     async def _of_problem(
-        self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, Explanation], rules: Rules
+        self, spec: DatasetSpec, problem: Problem, kept: Mapping[Key, Explanation], numbers: Sequence[int]
     ) -> list[Made]:
-        """The rows of one problem in the order of their samples, selected."""
-        old = {sample: kept[(problem.id, sample)] for sample in _samples(spec) if (problem.id, sample) in kept}
-        new = await self._explained(spec, problem, [sample for sample in _samples(spec) if sample not in old])
-        failures = {made.row.sample: made.failure for made in new}
-        rows = sorted([*old.values(), *(made.row for made in new)], key=lambda row: row.sample)
-        return [Made(row, failures.get(row.sample)) for row in selected(rows, rules)]
+        """The rows of one problem that have these numbers, in order; those that are kept are not made."""
+        old = [Made(kept[(problem.id, sample)]) for sample in numbers if (problem.id, sample) in kept]
+        new = await self._explained(spec, problem, [each for each in numbers if (problem.id, each) not in kept])
+        return sorted([*old, *new], key=lambda made: made.row.sample)
 
     async def _explained(self, spec: DatasetSpec, problem: Problem, samples: Sequence[int]) -> list[Made]:
         """New rows, scored where that is asked for. The boundary of a problem: its failure is its rows'."""
@@ -323,8 +332,19 @@ def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:
         raise ProblemError(str(error).replace(path, name)) from error
 
 
+def _chosen(group: Sequence[Made], rules: Rules) -> list[Made]:
+    rows = selected([made.row for made in group], rules)
+    return [Made(row, made.failure) for row, made in zip(rows, group, strict=True)]
+
+
 def _samples(spec: DatasetSpec) -> range:
     return range(spec.request.samples)
+
+
+def _share(job: Job, problems: int) -> int:
+    """Tokens for further samples that fall to a unit of so many problems."""
+    assert job.items is not None, "a unit is run once the input was read"
+    return share(DatasetSpec.of(job).request, problems, job.items)
 
 
 def _stored(problem: Problem) -> Item:

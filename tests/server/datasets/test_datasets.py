@@ -201,6 +201,32 @@ def test_filters_and_best_of_keep_what_they_promise(client: httpx.Client, tiny_p
     assert dataset["counts"]["dropped"] == 9 - len(kept)
 
 
+def test_further_samples_go_to_the_problems_whose_best_row_is_below(
+    client: httpx.Client, tiny_problems: list[Problem]
+) -> None:
+    problems = [body(problem) for problem in tiny_problems[:4]]
+    every = {"include": "all", "limit": 100}
+    plain = made(client, problems=problems, n=3, score=True)["id"]
+    rows = client.get(f"/v1/datasets/{plain}/rows", params=every).json()["data"]
+    firsts = sorted(row["score"]["reward"] for row in rows if row["sample"] == 0)
+    threshold = (firsts[1] + firsts[2]) / 2
+
+    def wanted(group: list[dict[str, Any]]) -> list[str]:
+        """The first row, and the next ones until one is good enough."""
+        good = (place for place, row in enumerate(group) if row["score"]["reward"] >= threshold)
+        return [row["id"] for row in group[: next(good, 2) + 1]]
+
+    further = {"threshold": threshold, "samples": 2, "budget_tokens": 10_000}
+    dataset = made(client, problems=problems, further=further)
+    ours = client.get(f"/v1/datasets/{dataset['id']}/rows", params=every).json()["data"]
+    expected = [name for start in range(0, 12, 3) for name in wanted(rows[start : start + 3])]
+    assert [row["id"] for row in ours] == expected
+    assert 4 < len(ours) < 12
+    texts = {row["id"]: row["explanation"] for row in rows}
+    assert all(row["explanation"] == texts[row["id"]] for row in ours)
+    assert dataset["counts"]["total"] == dataset["counts"]["done"] == len(ours)
+
+
 def test_pages_of_rows_joined_are_all_rows(client: httpx.Client, tiny_problems: list[Problem]) -> None:
     problems = [body(problem) for problem in tiny_problems] + [{"question": "word " * 2000, "solution": "2"}]
     dataset = made(client, problems=problems, sampling={"max_tokens": 1})["id"]
@@ -322,6 +348,11 @@ def test_datasets_are_listed_newest_first_page_by_page(client: httpx.Client) -> 
         ({"source": "a/b", "sampling": {"max_tokens": 20000}}, 422, "sampling.max_tokens"),
         ({"source": "a/b", "model": "nobody"}, 404, "model"),
         ({"source": "a/b", "colunms": {}}, 422, "colunms"),
+        ({"source": "a/b", "filters": {"at_least": {"gain": 0}}}, 422, "filters.at_least.gain"),
+        ({"source": "a/b", "filters": {"at_least": {"rewards": 0}}}, 422, None),
+        ({"source": "a/b", "best_of": 2, "rank_by": "leak"}, 422, "rank_by"),
+        ({"source": "a/b", "contamination": {"file_ids": ["file-x"]}}, 404, "contamination.file_ids"),
+        ({"source": "a/b", "further": {"threshold": 0, "samples": 64, "budget_tokens": 1}}, 422, "further.samples"),
         ({"problems": [{"question": "q" * 400_001, "solution": "s"}]}, 422, "problems.0.question"),
     ],
 )

@@ -79,6 +79,8 @@ class GrpoConfig(Config):
     """Optimizer steps between checkpoints; a killed run goes on from the last, exactly."""
     keep_checkpoints: int = Field(2, gt=0)
     """How many checkpoints are kept."""
+    held_out: int = Field(0, ge=0)
+    """Problems, the last ones, that are not trained on: their reward is measured at every checkpoint, the best kept."""
     log_steps: int = Field(1, gt=0)
     """Optimizer steps between two log entries."""
     seed: int = 0
@@ -111,6 +113,19 @@ class RolloutSettings(Config):
     """Share of GPU memory that vllm in the training process takes."""
 
 
+class WatchSettings(Config):
+    """When a training run stops by itself. As in the paper, no figure stops it unless a threshold is set."""
+
+    leak_rise: float | None = Field(None, gt=0, le=1)
+    """Save and stop where the reward rises and with it the share of explanations that leak, by this much (of 1)."""
+    kl_tail_rise: float | None = Field(None, gt=0)
+    """The same for the largest KL of an explanation's token (rkl/max), in nats."""
+    window: int = Field(20, gt=0)
+    """Log entries whose means are compared: the first of this start, and the last."""
+    no_progress_minutes: float = Field(240, ge=0)
+    """Minutes without a finished step after which the run ends, every thread's stack on stderr; 0 waits for ever."""
+
+
 class TrainConfig(ProblemSource, ModelSettings):
     """Trains a teacher by GRPO against a frozen student's log-probabilities."""
 
@@ -130,6 +145,8 @@ class TrainConfig(ProblemSource, ModelSettings):
     """The RL recipe."""
     rollout: RolloutSettings = RolloutSettings()
     """How explanations are sampled."""
+    watch: WatchSettings = WatchSettings()
+    """When it stops by itself."""
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
     """Where metrics go, besides metrics.jsonl in the output folder."""
 

@@ -3,7 +3,8 @@
 TeacherError
 ├── NoExactKl        the exact KL, asked of a student that cannot give it
 ├── TooFewProblems   not enough problems for one step
-└── ContextTooShort  prompt and explanation do not fit into the teacher
+├── ContextTooShort  prompt and explanation do not fit into the teacher
+└── RewardHacked     the reward rises together with what it should not reward
 """
 
 from student.errors import RltError
@@ -25,7 +26,7 @@ class TooFewProblems(TeacherError):
 
     def __init__(self, found: int, needed: int) -> None:
         super().__init__(
-            f"{found} usable problems, and a step takes {needed} (grpo.prompts_per_step); give more or lower it"
+            f"{max(0, found)} usable problems, and a step takes {needed} (grpo.prompts_per_step); give more or lower it"
         )
 
 
@@ -38,4 +39,14 @@ class ContextTooShort(TeacherError):
         super().__init__(
             f"rollout: the longest prompt has {prompt_tokens} tokens, and with rollout.max_tokens {max_tokens} that "
             f"does not fit into the teacher's context of {context_tokens}; lower rollout.max_tokens{prompts}"
+        )
+
+
+class RewardHacked(TeacherError):
+    """A watchdog of `rlt train` paused the run."""
+
+    def __init__(self, step: int, steps: int, reason: str) -> None:
+        super().__init__(
+            f"paused after step {step} of {steps}, saved: {reason}; read some explanations (`rlt explain` takes the "
+            "checkpoint as --teacher), then run the same command to go on, or begin anew with a larger reward.kl_weight"
         )

@@ -28,6 +28,7 @@ from trl.trainer.utils import RepeatSampler
 from student.explanations import Score
 from student.rewards import group_spread
 from student.scoring.scorer import Scorer
+from teacher.held_out import Asked, BestCheckpoint, held_out_reward
 from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.reward_model import Draft, RewardModel
 from teacher.sampled_logps import sampled_logps
@@ -130,13 +131,22 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model.
     """
 
-    def __init__(self, *, reward: StudentReward, prompt_ids: Mapping[str, list[int]], **trl: Any) -> None:
+    def __init__(
+        self,
+        *,
+        reward: StudentReward,
+        prompt_ids: Mapping[str, list[int]],
+        held_out: Sequence[Asked] = (),
+        **trl: Any,
+    ) -> None:
         self._prompt_ids = prompt_ids
+        self._held_out = held_out
         self._trl_logps: list[Tensor] | None = None
         self._sampled_logps: list[Tensor] | None = None
         self._student_ahead: ReadAhead | None = None
         self._rows_by_prompt: dict[tuple[int, ...], dict[str, Any]] = {}
         super().__init__(reward_funcs=[reward], **trl)
+        self._reward = reward
         self._stopwatch = Stopwatch(
             self.accelerator.device, lambda name, value: self._metrics["train"][name].append(value)
         )
@@ -276,13 +286,30 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             )[0]
         return logps_BT
 
+    def _held_out_reward(self) -> float:
+        """The mean reward on the held-out problems; each process takes as many of them as the others."""
+        accelerator = self.accelerator
+        share = len(self._held_out) // accelerator.num_processes
+        asked = self._held_out[accelerator.process_index :: accelerator.num_processes][:share]
+        rewards = held_out_reward(asked, self._reward.model, self._sample, self.args.per_device_train_batch_size)
+        mean: Tensor = accelerator.gather(torch.tensor([_mean(rewards)], device=accelerator.device)).mean()
+        return mean.item()
+
+    def _sample(self, prompts: list[list[int]]) -> tuple[list[list[int]], list[Tensor]]:
+        """One completion a prompt, sampled as in training, with the policy's log-probabilities."""
+        completions, _ = self._generate_single_turn(prompts, None, {}, 1)
+        return completions, self._sampled_logps or list(self._forward_policy(prompts, completions))
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Adds the reference model, which TRL forgets: after a sync it is not the model the run began with."""
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        reward = self._held_out_reward() if self._held_out else None
         if self.ref_model is not None and self.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             save_model(self.accelerator.unwrap_model(self.ref_model), str(folder / REFERENCE_FILE))
         super()._save_checkpoint(model, trial)
+        if reward is not None and self.accelerator.is_main_process:
+            BestCheckpoint(Path(self.args.output_dir)).note(self.state.global_step, reward, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -33,8 +33,10 @@ from student.tags import STYLES
 from teacher.configs import RolloutSettings, TrainConfig
 from teacher.errors import ContextTooShort, TooFewProblems
 from teacher.grpo import Observer, StudentReward, TeacherTrainer
+from teacher.held_out import Asked, asked_of
 from teacher.prompts import TeacherFormat
 from teacher.reward_model import RewardModel, refuse_exact_kl
+from teacher.watchdogs import NotFinite, RewardHacking, Stalled, leak_share
 
 
 def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
@@ -92,25 +94,36 @@ def train(
     student_format = StudentFormat(student_tokenizer or tokenizer, STYLES[config.tags])
     prompts = build_prompts(problems, teacher_format, student_format, student.max_tokens, config)
     refuse_beyond_context(prompts, config.rollout, context_tokens(teacher.config))
+    trained, held_out = set_aside(prompts, config)
     model = RewardModel(teacher_format, student_format, student, config.reward)
-    reward = StudentReward(model, config.grpo.group_size, observers)
-    stop = StopOnSigterm()
+    watchers = [leak_share, *observers] if config.watch.leak_rise is not None else observers
+    reward = StudentReward(model, config.grpo.group_size, watchers)
+    stop, hacking, stalled = StopOnSigterm(), RewardHacking(config.watch), Stalled(config.watch.no_progress_minutes)
     with quiet(), starting_vllm() if config.rollout.engine == "vllm" else nullcontext():
         trainer = TeacherTrainer(
             reward=reward,
             prompt_ids=prompts.ids,
+            held_out=held_out,
             model=teacher,
             args=trl_config(config, teacher),
-            train_dataset=prompts.rows,
+            train_dataset=trained,
             processing_class=tokenizer,
-            callbacks=[stop, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
+            callbacks=[
+                *(stop, hacking, stalled, NotFinite()),
+                *(MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")),
+            ],
         )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(Path(config.out))
-    with quiet():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with quiet():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        stop.restore()
+        stalled.close()
     if stop.stopped:
         raise Interrupted(trainer.state.global_step, trainer.state.max_steps)
+    hacking.raise_if_stopped(trainer.state)
     cast_parameters(teacher, resolve_dtype(config, teacher.device))
     save_pair(teacher, tokenizer, Path(config.out))
     return trainer
@@ -144,9 +157,16 @@ def build_prompts(
     if too_long:
         limit = config.rollout.max_prompt_tokens
         print(f"{too_long} problems left out: their prompt is longer than {limit} tokens", file=sys.stderr)
-    if len(rows) < config.grpo.prompts_per_step:
-        raise TooFewProblems(len(rows), config.grpo.prompts_per_step)
+    trained = len(rows) - config.grpo.held_out
+    if trained < config.grpo.prompts_per_step:
+        raise TooFewProblems(trained, config.grpo.prompts_per_step)
     return Prompts(Dataset.from_list(rows), ids, too_long, unusable)
+
+
+def set_aside(prompts: Prompts, config: TrainConfig) -> tuple[Dataset, list[Asked]]:
+    """The rows to train on, and the last `grpo.held_out` as problems to measure the reward on."""
+    rows, trained = prompts.rows.to_list(), len(prompts.rows) - config.grpo.held_out
+    return Dataset.from_list(rows[:trained]), asked_of(rows[trained:], prompts.ids)
 
 
 def refuse_beyond_context(prompts: Prompts, rollout: RolloutSettings, context: int | None) -> None:

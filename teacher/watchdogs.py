@@ -1,0 +1,178 @@
+"""What stops a training run that goes wrong while its figures look well, or that does not go at all.
+
+    RewardHacking   the reward rises, and with it the share of explanations that leak, or the tail of the KL: the run
+                    saves, stops and says so; the same command goes on, judged anew from there
+    Stalled         no optimizer step ends for minutes: every thread's stack goes to stderr and the process ends, since
+                    what hangs (a collective, a server) cannot be interrupted
+    NotFinite       a gradient that is no number: the run stops before weights are changed or saved
+
+Left out: any judgement of a single explanation; what leaks is student/measures/leaks.py's to say.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from student.measures.leaks import find_leaks
+from student.sft import Diverged
+from teacher.configs import WatchSettings
+from teacher.errors import RewardHacked
+from teacher.grpo import Rollout
+
+LEAKS = "explanation/leaks"
+"""The share of explanations that leak, in a step's metrics."""
+LEAKY = 0.5
+"""Score of a leak from which an explanation counts as one that leaks."""
+READ = 64
+"""Explanations a step in which leaks are looked for, spread evenly over its problems."""
+STALLED = 70
+"""Exit status of a run without progress."""
+
+
+def leak_share(step: int, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
+    """An observer of rollouts: the share of them that give their solution away, by READ of them."""
+    some = rollouts[:: -(-len(rollouts) // READ)]
+    return {LEAKS: sum(map(_leaks, some)) / len(some)}
+
+
+def _leaks(rollout: Rollout) -> bool:
+    draft = rollout.draft
+    leaks = find_leaks(draft.question, draft.solution, None, draft.explained.text)
+    return any(leak.score >= LEAKY for leak in leaks)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What one log entry says."""
+
+    reward: float
+    leaks: float
+    kl_max: float
+
+
+class RewardHacking(TrainerCallback):
+    """Saves and stops where the reward rises together with leaks or the tail of the KL; `reason` says whether it did.
+
+    The means over the first and the last `window` log entries since the run was started are compared.
+    """
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self.reason: str | None = None
+        self._settings = settings
+        self._seen: list[_Sight] = []
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Looks at one more entry; the last step's needs no stop."""
+        if not logs or "reward" not in logs:
+            return
+        self._seen.append(_Sight(logs["reward"], logs.get(LEAKS, 0.0), logs["rkl/max"]))
+        self.reason = self._judged()
+        if self.reason is not None and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+
+    def raise_if_stopped(self, state: TrainerState) -> None:
+        """Raises RewardHacked where the run was stopped before its end."""
+        if self.reason is not None and state.global_step < state.max_steps:
+            raise RewardHacked(state.global_step, state.max_steps, self.reason)
+
+    def _judged(self) -> str | None:
+        window = self._settings.window
+        if len(self._seen) < 2 * window:
+            return None
+        first, last = _mean(self._seen[:window]), _mean(self._seen[-window:])
+        if last.reward <= first.reward:
+            return None
+        rises = []
+        if self._settings.leak_rise is not None and last.leaks - first.leaks >= self._settings.leak_rise:
+            rises.append(f"the share of leaks from {first.leaks:.0%} to {last.leaks:.0%} (watch.leak_rise)")
+        if self._settings.kl_tail_rise is not None and last.kl_max - first.kl_max >= self._settings.kl_tail_rise:
+            rises.append(f"the largest KL of a token from {first.kl_max:.3g} to {last.kl_max:.3g} (watch.kl_tail_rise)")
+        if not rises:
+            return None
+        return f"the reward rose from {first.reward:.3g} to {last.reward:.3g}, and so did {' and '.join(rises)}"
+
+
+def _mean(seen: Sequence[_Sight]) -> _Sight:
+    return _Sight(*(sum(values) / len(seen) for values in zip(*map(astuple, seen), strict=True)))
+
+
+class NotFinite(TrainerCallback):
+    """Raises Diverged before the optimizer applies a gradient that is not finite."""
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Looks at the gradients, clipped by now: one that is no number made them all so."""
+        assert model is not None
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+            raise Diverged(
+                f"training diverged in step {state.global_step + 1}: a gradient is not finite; lower "
+                f"grpo.learning_rate ({args.learning_rate:g}); what was saved before is kept, and goes on"
+            )
+
+
+class Stalled(TrainerCallback):
+    """Ends the process where no optimizer step ends for `minutes`; every thread's stack goes to stderr first."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = minutes * 60
+        self._since = time.monotonic()
+        self._over = threading.Event()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begins to watch."""
+        self._since = time.monotonic()
+        if self._seconds:
+            threading.Thread(target=self._watch, args=(state,), name="stalled", daemon=True).start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Progress."""
+        self._since = time.monotonic()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Nothing more to wait for."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the watch; for callers whose training raised, harmless twice."""
+        self._over.set()
+
+    def _watch(self, state: TrainerState) -> None:
+        while (left := self._since + self._seconds - time.monotonic()) > 0:
+            if self._over.wait(left):
+                return
+        print(
+            f"rlt train: no step has ended for {self._seconds / 60:g} minutes (watch.no_progress_minutes), the last "
+            f"was {state.global_step} of {state.max_steps}; below is what every thread is doing. The same command goes "
+            "on from the last checkpoint",
+            file=sys.stderr,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        sys.stderr.flush()
+        os._exit(STALLED)

@@ -1,12 +1,13 @@
 """What the columns of a row mean: one object a layout, each turning a row into a Problem or saying why it cannot.
 
 The layouts are plain columns under their usual names, GSM8K (the answer column holds `rationale #### answer`),
-multiple choice, and conversations (Bespoke-Stratos, Sky-T1, OpenThoughts), whose assistant text holds the tagged
-thought and solution.
+multiple choice, conversations (Bespoke-Stratos, Sky-T1, OpenThoughts), whose assistant text holds the tagged thought
+and solution, and labelled steps (PRM800K, Math-Shepherd, TRL's stepwise supervision), of which the text alone is read.
 Texts are taken as they are, never trimmed; columns that mean nothing here are kept as metadata. Left out: conversations
 of several turns, and any repair of a row.
 """
 
+import itertools
 import json
 import math
 import re
@@ -214,7 +215,112 @@ def _thought_section(reply: str, tags: Tags) -> str | None:
     return (rest if opened else head).strip() if closed else None
 
 
-LAYOUTS: tuple[Layout, ...] = (Choices(), Gsm8k(), Columns(), Conversations())
+class Prm800k:
+    """OpenAI's PRM800K: the chosen steps are the trace, right or wrong; their ratings stay in the metadata."""
+
+    name = "PRM800K, rated steps"
+    reads = ("question",)
+
+    def fits(self, row: Mapping[str, Any], found: Mapping[str, str]) -> bool:
+        question, label = row.get("question"), row.get("label")
+        return isinstance(question, dict) and "problem" in question and isinstance(label, dict) and "steps" in label
+
+    def fields(self, row: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        question, steps = row["question"], row["label"]["steps"]
+        if not isinstance(steps, list):
+            raise BadRow(f"label.steps is {shown(steps)}, a list is expected")
+        answer = answer_text(question.get("ground_truth_answer"))
+        return {
+            "question": question["problem"],
+            "solution": question.get("ground_truth_solution") or answer,
+            "answer": answer,
+            "reasoning_trace": "\n".join(itertools.takewhile(bool, map(_chosen_step, steps))),
+        }
+
+
+def _chosen_step(step: Any) -> str:
+    """The text that the labeller went on from: the chosen completion or their own; empty where there is none."""
+    try:
+        chosen, own = step.get("chosen_completion"), step.get("human_completion")
+        if chosen is not None:
+            return str(step["completions"][chosen]["text"])
+        return str(own["text"] if isinstance(own, dict) else own or "")
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise BadRow(
+            f"label.steps holds the step {shown(step)}; expected are completions, chosen_completion"
+        ) from error
+
+
+class TrlSteps:
+    """Stepwise supervision as TRL and trl-lib's datasets have it: prompt, completions, labels (or soft_labels)."""
+
+    name = "stepwise supervision, labelled steps"
+    reads = ("question", "answer")
+
+    def fits(self, row: Mapping[str, Any], found: Mapping[str, str]) -> bool:
+        return "question" in found and isinstance(row.get("completions"), list) and bool(_step_labels(row))
+
+    def fields(self, row: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        steps = [checked_text(step, "a step in completions") for step in row["completions"]]
+        labels = _step_labels(row) or []
+        if len(labels) != len(steps):
+            raise BadRow(f"{len(steps)} completions and {len(labels)} labels; there must be as many")
+        return _stepwise(row[found["question"]], steps, labels[-1] > 0, _known_answer(row, found))
+
+
+def _step_labels(row: Mapping[str, Any]) -> list[Any] | None:
+    labels = row.get("labels") or row.get("soft_labels")
+    return labels if isinstance(labels, list) and all(isinstance(label, int | float) for label in labels) else None
+
+
+class MathShepherd:
+    """Math-Shepherd's own files: numbered steps that end in `ки`, and the same text with + or - in its place."""
+
+    name = "Math-Shepherd, steps that end in ки"
+    reads = ("question", "answer")
+
+    def fits(self, row: Mapping[str, Any], found: Mapping[str, str]) -> bool:
+        given, label = row.get("input"), row.get("label")
+        return isinstance(given, str) and isinstance(label, str) and _SHEPHERD_MARK in given
+
+    def fields(self, row: Mapping[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        question, first, rest = row["input"].partition("Step 1:")
+        steps = [_STEP_HEAD.sub("", step.strip()) for step in (first + rest).split(_SHEPHERD_MARK)]
+        steps = [checked_text(step, "a step in input") for step in steps if step]
+        if not steps:
+            raise BadRow(f"input holds no step that begins with 'Step 1:': {shown(row['input'])}")
+        return _stepwise(question.strip(), steps, row["label"].rstrip().endswith("+"), _known_answer(row, found))
+
+
+_SHEPHERD_MARK = "ки"
+_STEP_HEAD = re.compile(r"^Step \d+:\s*")
+_STATED = re.compile(r"[Tt]he (?:final )?answer is:?\s*(.+?)\.?\s*$")
+
+
+def _known_answer(row: Mapping[str, Any], found: Mapping[str, str]) -> Any:
+    return answer_text(row[found["answer"]] if "answer" in found else row.get("rlt_answer"))
+
+
+def _stepwise(question: Any, steps: list[str], good_end: bool, answer: Any) -> dict[str, Any]:
+    """All steps are the trace; the solution is a known answer, else what a last step that is labelled good states."""
+    solution = answer
+    if answer is None and not good_end:
+        raise BadRow("the last step is labelled wrong and no column holds the answer, so no solution is known")
+    if answer is None:
+        stated = _STATED.search(steps[-1])
+        solution, answer = steps[-1], None if stated is None else stated[1]
+    return {"question": question, "solution": solution, "answer": answer, "reasoning_trace": "\n".join(steps)}
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Prm800k(),
+    TrlSteps(),
+    MathShepherd(),
+    Choices(),
+    Gsm8k(),
+    Columns(),
+    Conversations(),
+)
 """The first that fits a row reads it."""
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from student.exports.arrow_text import column, joined, listed
-from student.exports.formats import Context, Format, Options, origin, readme
+from student.exports.arrow_text import column, joined, listed, turn
+from student.exports.formats import Context, Format, Options, origin, pair_origin, prompt_turns, readme
+from student.exports.preferences import Paired
 from student.exports.trl import message_turns
 
-_COMMAND = "axolotl train axolotl.yaml"
+COMMAND = "axolotl train axolotl.yaml"
 _YAML = """\
 base_model: STUDENT
 sequence_len: 16384
@@ -26,7 +27,8 @@ _CHAT = """\
 """
 
 
-def _yaml(context: Context, rest: str) -> str:
+def yaml_of(context: Context, rest: str) -> str:
+    """A configuration that reads the data; `rest` goes on with what is particular to it."""
     kind = {"jsonl": "json", "parquet": "parquet"}[context.options.file_type]
     return _YAML.format(data=context.data, kind=kind) + rest
 
@@ -45,7 +47,36 @@ class AxolotlChat(Format):
         """The YAML and the command."""
         thinking = "Qwen3's template takes the thought out of the text with `split_thinking: true`."
         remarks = [thinking] if context.options.settings.tags == "think" else []
-        return {"axolotl.yaml": _yaml(context, _CHAT), "README.md": readme(self, context, _COMMAND, *remarks)}
+        return {"axolotl.yaml": yaml_of(context, _CHAT), "README.md": readme(self, context, COMMAND, *remarks)}
+
+
+_DPO = """\
+    type: chat_template.default
+    field_messages: messages
+    field_chosen: chosen
+    field_rejected: rejected
+rl: dpo
+"""
+
+
+class AxolotlPreference(Paired):
+    """The question's messages, and two answers, each an object."""
+
+    name = "axolotl-preference"
+    purpose = "axolotl's DPO (chat_template.default): the better and the worse explanation of a problem"
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`messages`, `chosen` and `rejected`."""
+        chosen, rejected = self.sides(lessons, options)
+        said = {
+            name: turn("assistant", column(side, "written"))
+            for name, side in (("chosen", chosen), ("rejected", rejected))
+        }
+        return pa.table({"messages": prompt_turns(chosen), **said, **pair_origin(chosen, rejected, options)})
+
+    def glue(self, context: Context) -> Mapping[str, str]:
+        """The YAML and the command."""
+        return {"axolotl.yaml": yaml_of(context, _DPO), "README.md": readme(self, context, COMMAND)}
 
 
 SEGMENT = ("label", "text")
@@ -82,8 +113,8 @@ class AxolotlInputOutput(Format):
             "texts: a model trained on them does not learn to stop. Name one."
         )
         remark = none if context.options.chat is None else own
-        yaml = _yaml(context, "    type: input_output\n")
-        return {"axolotl.yaml": yaml, "README.md": readme(self, context, _COMMAND, remark)}
+        yaml = yaml_of(context, "    type: input_output\n")
+        return {"axolotl.yaml": yaml, "README.md": readme(self, context, COMMAND, remark)}
 
 
 def _segment(label: bool, texts: pa.Array) -> pa.Array:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from student.exports.arrow_text import column, turns
+from student.exports.arrow_text import column, turn, turns
 from student.exports.formats import Context, Format, Options, as_json, origin, pair_origin, readme
 from student.exports.preferences import Labelled, Paired
 
@@ -99,6 +99,50 @@ class LlamafactorySharegpt(_LlamaFactory):
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
         """`system` and `conversations`."""
         return pa.table({**from_value(lessons, "human", "gpt"), **origin(lessons, options)})
+
+
+_TALKED = {"messages": "conversations", "system": "system"}
+
+
+class LlamafactorySharegptPreference(_LlamaFactory, Paired):
+    """A question, and two answers of gpt, each an object."""
+
+    name = "llamafactory-sharegpt-preference"
+    purpose = "LLaMA-Factory's DPO and reward models, in conversations"
+    stage = "dpo"
+    entry: ClassVar[Mapping[str, Any]] = {
+        "ranking": True,
+        "formatting": "sharegpt",
+        "columns": {**_TALKED, "chosen": "chosen", "rejected": "rejected"},
+    }
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`system`, `conversations` of the question alone, `chosen` and `rejected`."""
+        chosen, rejected = self.sides(lessons, options)
+        asked = turns([("human", column(chosen, "question"))], "from", "value")
+        said = {
+            name: turn("gpt", column(side, "written"), "from", "value")
+            for name, side in (("chosen", chosen), ("rejected", rejected))
+        }
+        made = {"system": column(chosen, "system"), "conversations": asked, **said}
+        return pa.table({**made, **pair_origin(chosen, rejected, options)})
+
+
+class LlamafactorySharegptKto(_LlamaFactory, Labelled):
+    """Human and gpt, with whether it is a good answer."""
+
+    name = "llamafactory-sharegpt-kto"
+    purpose = "LLaMA-Factory's KTO, in conversations"
+    stage = "kto"
+    entry: ClassVar[Mapping[str, Any]] = {
+        "formatting": "sharegpt",
+        "columns": {**_TALKED, "kto_tag": "kto_tag"},
+    }
+
+    def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
+        """`system`, `conversations` and `kto_tag`."""
+        told, label = self.labelled(lessons, options)
+        return pa.table({**from_value(told, "human", "gpt"), "kto_tag": label, **origin(told, options)})
 
 
 def from_value(lessons: pa.Table, user: str, assistant: str) -> dict[str, pa.Array]:

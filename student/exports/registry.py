@@ -1,6 +1,6 @@
 """The formats by the names that `rlt export --format` takes (names.FormatName)."""
 
-from student.exports.axolotl import AxolotlChat, AxolotlInputOutput
+from student.exports.axolotl import AxolotlChat, AxolotlInputOutput, AxolotlPreference
 from student.exports.conversations import BespokeStratos, Openrlhf
 from student.exports.formats import Format
 from student.exports.llamafactory import (
@@ -8,6 +8,8 @@ from student.exports.llamafactory import (
     LlamafactoryKto,
     LlamafactoryPreference,
     LlamafactorySharegpt,
+    LlamafactorySharegptKto,
+    LlamafactorySharegptPreference,
 )
 from student.exports.names import FormatName
 from student.exports.preferences import TrlKto, TrlPreference
@@ -30,8 +32,11 @@ _ALL: tuple[Format, ...] = (
     LlamafactoryPreference(),
     LlamafactoryKto(),
     LlamafactorySharegpt(),
+    LlamafactorySharegptPreference(),
+    LlamafactorySharegptKto(),
     AxolotlChat(),
     AxolotlInputOutput(),
+    AxolotlPreference(),
     BespokeStratos(),
     Openrlhf(),
     HfDatasets(),

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from student.exports.arrow_text import column
+from student.exports.axolotl import COMMAND, yaml_of
 from student.exports.formats import Context, Format, Options, origin, readme
 
 UNMEASURED = "no step credits (rlt score measures them when asked)"
@@ -63,6 +64,16 @@ class _Stepwise(Format):
         return lessons, [Steps.of(text, steps) for text, steps in zip(texts, found, strict=True)]
 
 
+_PRM = """\
+    type: stepwise_supervised
+    step_separator: "\\n"
+    train_on_last_step_only: false
+model_type: AutoModelForTokenClassification
+num_labels: 2
+process_reward_model: true
+"""
+
+
 class TrlStepwise(_Stepwise):
     """Texts, since this kind of TRL's has no conversations; as many labels as steps (GC-8)."""
 
@@ -84,9 +95,9 @@ class TrlStepwise(_Stepwise):
         """What trains."""
         remark = (
             "TRL 1.16 has no PRMTrainer; the last with one is 1.10: `trl.experimental.prm.PRMTrainer(model=..., "
-            "train_dataset=load_dataset('.', split='train'))`. axolotl: `type: stepwise_supervised`."
+            "train_dataset=load_dataset('.', split='train'))`."
         )
-        return {"README.md": readme(self, context, "", remark)}
+        return {"axolotl.yaml": yaml_of(context, _PRM), "README.md": readme(self, context, COMMAND, remark)}
 
 
 class StepwiseSoft(_Stepwise):

@@ -278,3 +278,68 @@ def test_the_right_option_is_marked_by_number_letter_text_or_label(row: dict[str
 def test_an_option_that_is_not_there_is_a_bad_row(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadRow, match=reason):
         RowReader({}, RLT).problem(row)
+
+
+def rated(text: str, rating: int) -> dict[str, Any]:
+    return {"text": text, "rating": rating, "flagged": False}
+
+
+PRM = {
+    "labeler": "x",
+    "question": {
+        "problem": "1 + 2?",
+        "ground_truth_solution": "It is \\boxed{3}.",
+        "ground_truth_answer": "3",
+        "pre_generated_steps": ["One and two."],
+    },
+    "label": {
+        "steps": [
+            {
+                "completions": [rated("Bad.", -1), rated("One and two.", 1)],
+                "human_completion": None,
+                "chosen_completion": 1,
+            },
+            {"completions": [rated("4.", -1)], "human_completion": {"text": "So 3."}, "chosen_completion": None},
+            {"completions": [rated("Never.", -1)], "human_completion": None, "chosen_completion": None},
+        ],
+        "finish_reason": "solution",
+    },
+}
+
+
+def test_prm800k_gives_the_steps_that_were_chosen_and_keeps_the_ratings() -> None:
+    problem = read(PRM)
+    assert (problem.question, problem.solution, problem.answer) == ("1 + 2?", "It is \\boxed{3}.", "3")
+    assert problem.reasoning_trace == "One and two.\nSo 3."
+    assert problem.metadata == {"labeler": "x", "label": PRM["label"]}
+    without = read(PRM | {"question": PRM["question"] | {"ground_truth_solution": None}})  # type: ignore[operator]
+    assert without.solution == "3"
+
+
+STEPS = ["1 + 2 = 3.", "The answer is: 3"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "1 + 2?", "completions": STEPS, "labels": [False, True]},
+        {"prompt": "1 + 2?", "completions": STEPS, "soft_labels": [-0.1, 0.2]},
+        {
+            "input": "1 + 2? Step 1: 1 + 2 = 3. ки\nStep 2: The answer is: 3 ки",
+            "label": "1 + 2? Step 1: 1 + 2 = 3. -\nStep 2: The answer is: 3 +",
+            "task": "GSM8K",
+        },
+    ],
+)
+def test_labelled_steps_are_the_trace_and_a_last_step_that_is_right_the_solution(row: dict[str, Any]) -> None:
+    problem = read(row)
+    assert (problem.question, problem.solution, problem.answer) == ("1 + 2?", "The answer is: 3", "3")
+    assert problem.reasoning_trace == "\n".join(STEPS)
+
+
+def test_of_steps_that_end_wrong_an_answer_column_is_the_solution_and_without_one_the_row_is_bad() -> None:
+    row = {"prompt": "1 + 2?", "completions": STEPS, "labels": [True, False]}
+    assert reason(row).startswith("the last step is labelled wrong and no column holds the answer")
+    assert read(row | {"answer": 4}).solution == read(row | {"rlt_answer": "4"}).solution == "4"
+    assert reason(row | {"labels": [True]}) == "2 completions and 1 labels; there must be as many"
+    assert "expected are completions" in reason(PRM | {"label": {"steps": [1]}})

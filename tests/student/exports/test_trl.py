@@ -5,6 +5,7 @@ With one more: the line end with which the template closes a turn belongs to the
 
 from pathlib import Path
 
+import pytest
 from datasets import Dataset, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
@@ -87,3 +88,33 @@ def test_trl_reads_the_labels(tiny_model_folder: Path, tiny_problems: list[Probl
         processing_class=AutoTokenizer.from_pretrained(tiny_model_folder),
     )
     assert [row["label"] for row in trainer.train_dataset] == [True, False] * 3
+
+
+def test_trl_teaches_the_student_by_itself_with_the_explanation_as_its_context(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.sdft import SDFTConfig, SDFTTrainer
+
+    shown: list[str] = []
+    rows = exported([from_trace(problem) for problem in tiny_problems[:2]], "trl-sdft", tmp_path)
+    trainer = SDFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny_model_folder),
+        args=SDFTConfig(
+            output_dir=str(tmp_path / "trl"), report_to="none", use_cpu=True, max_steps=1, max_completion_length=4,
+            per_device_train_batch_size=2, num_generations=2,
+            max_prompt_length=None,
+        ),
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tiny_model_folder),
+    )  # fmt: skip
+    build = trainer.teacher_context_builder.build
+
+    def watched(prompts: list[object], contexts: list[str], *rest: object) -> object:
+        shown.extend(contexts)
+        return build(prompts, contexts, *rest)
+
+    monkeypatch.setattr(trainer.teacher_context_builder, "build", watched)
+    trainer.train()
+    assert len(shown) == 2
+    assert set(shown) <= set(rows["privileged_context"])

@@ -7,7 +7,7 @@ RltError
 ├── OutputError    a result that cannot be written, or that belongs to other settings
 ├── ScoringError   a sequence for which no reward is defined
 ├── Interrupted    a run that was asked to stop and has saved what it needs to go on (interruption.py)
-├── Diverged       a loss or weight that is no longer a finite number (sft.py)
+├── Diverged       a loss or weight that is no longer a finite number (careful_trainer.py)
 └── TeacherError   see teacher/errors.py
 
 A message says what is wrong, shows the value seen, and says what to do. A broken invariant of ours is an `assert`, not

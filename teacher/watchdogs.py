@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from student.careful_trainer import Diverged
 from student.measures.leaks import find_leaks
-from student.sft import Diverged
 from teacher.configs import WatchSettings
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout

@@ -16,11 +16,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
 import student.sft
+from student.careful_trainer import Diverged, passes
 from student.configs import ModelSettings, SftConfig
 from student.errors import ConfigError, OutputError, ProblemError
 from student.interruption import Interrupted
 from student.models import cast_parameters, load_model, load_pair
-from student.sft import Diverged, SftReport, TokenRow, passes, rows_digest, train_sft
+from student.sft import SftReport, TokenRow, rows_digest, train_sft
 
 CPU = ModelSettings(device="cpu")
 ROWS = [

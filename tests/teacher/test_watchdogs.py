@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from student.careful_trainer import Diverged
 from student.configs import ScoringSettings
 from student.explanations import Score
 from student.models import load_model, load_pair
 from student.problems import Problem
 from student.scoring.scorer import Scorer
-from student.sft import Diverged
 from teacher.configs import WatchSettings
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout

@@ -30,7 +30,7 @@ class Diverged(RltError):
 
 
 def shared_options(config: SftConfig, model: PreTrainedModel, out: Path) -> dict[str, Any]:
-    """Our settings in the words that all of TRL's trainers share; the learning rate's course and Muon are not theirs."""
+    """Our settings in the words that all of TRL's trainers share, but for the learning rate's course and Muon."""
     rows_at_once, accumulation = passes(config)
     return {
         "output_dir": str(out),

@@ -1,7 +1,7 @@
 """Explanations of one problem against each other, by reward: pairs for DPO, single ones with a label for KTO.
 
-Which rows make a pair and which label a row gets is pairing.py's, as `rlt distill --method dpo` trains on them. All rows
-of a problem must stand together, as every verb writes them.
+Which rows make a pair, and which label a row gets, is student/pairing.py's to say. All rows of a problem must stand
+together, as every verb writes them.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ the OpenAPI document. Loads no torch.
 """
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationInfo, model_validator
 
@@ -16,7 +16,7 @@ from student.measures import results
 from student.tags import TagStyle
 
 Measure = Literal["reward", "rss", "rkl"]
-"""What the answer to one request is ranked by."""
+"""What the answer to one request is ranked by: the parts of a score."""
 SHORT_BOUNDS = {
     "min_reward": ("at_least", "reward"),
     "min_rss": ("at_least", "rss"),
@@ -153,6 +153,10 @@ class ScoreRequest(Body):
     """Add the numbers of every token."""
     per_step: bool = False
     """Add the numbers of every step: what stands between blank lines."""
+    measures: bool = False
+    """Add what else `rlt score` measures: gain, leak, repetition, length."""
+    answer: str | None = None
+    """The solution's answer, of which leaks are measured; unset is read from the solution."""
 
 
 class TokenScore(Answer):
@@ -196,6 +200,7 @@ class ScoreResponse(Answer):
     """Whose log-probabilities rKL compares with; null where there is none, and no rKL."""
     teacher_digest: str | None
     score: Score
+    measures: results.Measures | None = None
     explanation_tokens: list[TokenScore] | None = None
     solution_tokens: list[TokenScore] | None = None
     steps: list[StepScore] | None = None
@@ -296,7 +301,9 @@ class DatasetRequest(Body):
     tags: TagStyle | None = None
     """Tag style of the prompts; unset is the service's."""
     score: bool = False
-    """Score every row; best_of and filters by a measure do so by themselves."""
+    """Score every row; what goes by a measure (best_of, filters, further) does so by itself."""
+    measures: bool = False
+    """Measure every row too, like `rlt score`: gain, leak, repetition, length; what goes by one does it by itself."""
     filters: Filters = Filters()
     """Which rows are kept; the others are dropped, and say why."""
     contamination: TestSets = TestSets()
@@ -343,7 +350,17 @@ class DatasetRequest(Body):
     @property
     def scored(self) -> bool:
         """Whether a student is needed."""
-        return self.score or self.ranked or bool(self.filters.measures)
+        return self.score or self.measured or bool(self.asked_measures)
+
+    @property
+    def measured(self) -> bool:
+        """Whether more is asked of the student than scores."""
+        return self.measures or not self.asked_measures <= set(get_args(Measure))
+
+    @property
+    def asked_measures(self) -> set[results.Measure]:
+        """By which rows are kept, ranked or sampled again."""
+        return self.filters.measures | ({self.rank_by} if self.ranked else set())
 
     @property
     def selects(self) -> bool:

@@ -17,8 +17,8 @@ from student.measures.results import Measure
 
 FULL_SECONDS = 30.0
 HELD_OUT = "contamination.file_ids"
-MEASURED: tuple[Measure, ...] = ("reward", "rss", "rkl")
-"""What rows of a dataset are scored by."""
+MEASURED: tuple[Measure, ...] = ("reward", "rss", "rkl", "gain", "leak", "repetition", "tokens", "context_share")
+"""What a service measures of a row."""
 
 
 async def make_dataset(parts: Parts, body: DatasetRequest, claim: Claim | None) -> Job:

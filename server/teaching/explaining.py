@@ -203,16 +203,20 @@ async def prompt(teachers: Teachers, ask: Ask) -> Prompt:
     return Prompt(ask, form, tags, token_ids, room, (engine.name, engine.version))
 
 
-async def explain(teachers: Teachers, ask: Ask, student: Student | None = None) -> list[Explanation]:
+async def explain(
+    teachers: Teachers, ask: Ask, student: Student | None = None, measured: bool = False
+) -> list[Explanation]:
     """A row a sample, in their order, scored where a student is given; one set of weights wrote them all.
 
     Raises what `prompt` does, and what the engine does: EngineRefused, EngineUnavailable. Cancelling it ends the
     engine's work.
     """
-    return await explain_prompt(teachers, await prompt(teachers, ask), student)
+    return await explain_prompt(teachers, await prompt(teachers, ask), student, measured)
 
 
-async def explain_prompt(teachers: Teachers, made: Prompt, student: Student | None = None) -> list[Explanation]:
+async def explain_prompt(
+    teachers: Teachers, made: Prompt, student: Student | None = None, measured: bool = False
+) -> list[Explanation]:
     """As `explain`, of a prompt that is made already."""
     async with teachers.using(made.ask.model) as served:
         samples = await together(
@@ -220,12 +224,12 @@ async def explain_prompt(teachers: Teachers, made: Prompt, student: Student | No
         )
         rows = [made.row(k, sample.token_ids, sample.finished, served) for k, sample in enumerate(samples)]
         # Scored in here: rKL compares with the teacher that wrote them.
-        return rows if student is None else await scored(student, rows)
+        return rows if student is None else await scored(student, rows, measured)
 
 
-async def scored(student: Student, rows: Sequence[Explanation]) -> list[Explanation]:
+async def scored(student: Student, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
     """The rows with their scores, and a note where rKL compares with other weights than those that wrote the row."""
-    return [_noted(row, student) for row in await student.score(rows)]
+    return [_noted(row, student) for row in await student.score(rows, measured)]
 
 
 def _noted(row: Explanation, student: Student) -> Explanation:

@@ -15,6 +15,8 @@ from server.together import together
 from server.wire import ScoreRequest, ScoreResponse
 from student.explanations import Explanation
 
+GIVEN = {"question", "solution", "explanation", "token_ids", "closed", "tags"}
+"""What is told of a row."""
 CONCURRENCY = 32
 """Rows that are asked for at a time."""
 DOWN_SECONDS = 10.0
@@ -67,9 +69,9 @@ class RemoteStudent:
         """See Student."""
         return self._last.teacher_digest
 
-    async def score(self, rows: Sequence[Explanation]) -> list[Explanation]:
+    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
         """See Student."""
-        return await together([self._scored(row) for row in rows])
+        return await together([self._scored(row, measured) for row in rows])
 
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """See Student."""
@@ -92,15 +94,21 @@ class RemoteStudent:
         """One small score, whose answer says who made it."""
         await self.measure(ScoreRequest(question="1 + 1?", solution="2", explanation="1 and 1 make 2."))
 
-    async def _scored(self, row: Explanation) -> Explanation:
+    async def _scored(self, row: Explanation, measured: bool) -> Explanation:
         if row.error is not None:
             return row.model_copy(update={"score": None, "unscored": "there is no explanation, see error"})
-        given = row.model_dump(include={"question", "solution", "explanation", "token_ids", "closed", "tags"})
+        given = row.model_dump(include=GIVEN | ({"answer"} if measured else set())) | (
+            {"measures": True} if measured else {}
+        )
         try:
             response = await self.measure(ScoreRequest.model_validate(given))
         except (Invalid, NotFound) as error:
             return row.model_copy(update={"score": None, "unscored": str(error)})
-        return row.model_copy(update={"score": response.score, "unscored": None})
+        found: dict[str, Any] = {"score": response.score, "unscored": None}
+        if measured:
+            found |= {"measures": response.measures, "student": response.student}
+            found |= {"student_digest": response.student_digest}
+        return row.model_copy(update=found)
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()

@@ -25,7 +25,7 @@ from server.teaching.scorer_client import RemoteStudent as RemoteStudent
 from server.teaching.spans import pieces, starts, steps
 from server.wire import ScoreRequest, ScoreResponse, StepScore, TokenScore
 from student.chat import refuse_control_tokens
-from student.configs import ModelSettings
+from student.configs import MeasureSettings, ModelSettings
 from student.errors import ModelError, ScoringError
 from student.explanations import Explanation, Score
 from student.models import load_model, load_pair, load_tokenizer, weights_digest
@@ -35,7 +35,7 @@ from student.scoring.scorer import Scorer
 from student.tags import STYLES, TagStyle
 from teacher.prompts import TeacherFormat
 from teacher.reward_model import Draft, RewardModel, Sighting
-from teacher.score import draft_of, score_rows
+from teacher.score import Reader, draft_of, score_rows
 
 BATCHES_AT_A_TIME = 4
 """Batches of the scorer (scoring.tokens_per_batch) that are read before the next callers' rows are looked at."""
@@ -63,8 +63,9 @@ class Student(Protocol):
     def teacher_digest(self) -> str | None:
         """Of that teacher's weights."""
 
-    async def score(self, rows: Sequence[Explanation]) -> list[Explanation]:
-        """The rows in order, each with its score, or with `unscored`, the reason why there is none."""
+    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
+        """The rows in order, each with its score, or with `unscored`, the reason why there is none; and with the other
+        measures where they are to be `measured`."""
 
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """The score of one trace; raises NotFound for another student's name and Invalid for a text it cannot read."""
@@ -138,6 +139,7 @@ class _Call:
     """Rows that somebody waits for."""
 
     rows: Sequence[Explanation]
+    measured: bool
     answer: "asyncio.Future[list[Explanation]]"
     taken: int = 0
     scored: list[Explanation] = field(default_factory=list)
@@ -176,11 +178,11 @@ class LocalStudent:
             student.teacher_digest = await asyncio.to_thread(weights_digest, config.teacher)
         return student
 
-    async def score(self, rows: Sequence[Explanation]) -> list[Explanation]:
+    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
         """See Student; never raises for a row."""
         if not rows:
             return []
-        call = _Call(rows, asyncio.get_running_loop().create_future())
+        call = _Call(rows, measured, asyncio.get_running_loop().create_future())
         self._calls.append(call)
         self._arrived.set()
         return await call.answer
@@ -192,15 +194,18 @@ class LocalStudent:
         if request.token_ids is None:  # a teacher may have sampled a control token: its ids are read as they are
             check_texts(self._models.tokenizer, explanation=request.explanation)
         row = row_of(request)
+        detailed: ScoreResponse | None = None
         if request.per_token or request.per_step:
             try:
-                return await self._in_thread(self._detailed, request, row)
+                detailed = await self._in_thread(self._detailed, request, row)
             except ScoringError as error:
                 raise Invalid(str(error)) from error
-        [scored] = await self.score([row])
+            if not request.measures:
+                return detailed
+        [scored] = await self.score([row], request.measures)
         if scored.score is None:
             raise Invalid(str(scored.unscored))
-        return self._response(scored.score)
+        return (detailed or self._response(scored.score)).model_copy(update={"measures": scored.measures})
 
     async def reload_teacher(self, folder: str) -> None:
         """See Student; what is being read is read to its end first."""
@@ -228,7 +233,8 @@ class LocalStudent:
             if not taken:
                 self._arrived.clear()
                 continue
-            scored = iter(await self._in_thread(self._scored, [row for _, row in taken]))
+            rows, measured = [row for _, row in taken], [call.measured for call, _ in taken]
+            scored = iter(await self._in_thread(self._scored, rows, measured))
             for call, _ in taken:
                 call.give([next(scored)])
 
@@ -248,22 +254,25 @@ class LocalStudent:
                 self._calls.append(call)
         return taken
 
-    def _scored(self, rows: Sequence[Explanation]) -> list[Explanation]:
+    def _scored(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
         """The rows scored together; where that fails, one by one, so that each answers for itself."""
         try:
-            return self._scored_by_tags(rows)
+            return self._scored_alike(rows, measured)
         except Exception as error:  # the boundary of a row: a broken one must not fail its neighbours
             if len(rows) > 1:
-                return [self._scored([row])[0] for row in rows]
+                return [self._scored([row], [each])[0] for row, each in zip(rows, measured, strict=True)]
             log.error("a row could not be scored", row=rows[0].id, exc_info=error)
             return [rows[0].model_copy(update={"score": None, "unscored": f"scoring failed: {type(error).__name__}"})]
 
-    def _scored_by_tags(self, rows: Sequence[Explanation]) -> list[Explanation]:
-        styles = [row.tags or self._config.tags for row in rows]
+    def _scored_alike(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
+        """Those of one tag style that are measured together, and those that are not."""
+        kinds = [(row.tags or self._config.tags, each) for row, each in zip(rows, measured, strict=True)]
+        reader = Reader(self.name, self.digest, MeasureSettings())
         scored: dict[int, Explanation] = {}
-        for style in dict.fromkeys(styles):
-            places = [place for place, each in enumerate(styles) if each == style]
-            made = score_rows(self._models.by_tags[style], [rows[place] for place in places])
+        for style, also in dict.fromkeys(kinds):
+            places = [place for place, each in enumerate(kinds) if each == (style, also)]
+            chosen = [rows[place] for place in places]
+            made = score_rows(self._models.by_tags[style], chosen, reader if also else None)
             scored |= dict(zip(places, made, strict=True))
         return [scored[place] for place in range(len(rows))]
 
@@ -316,6 +325,7 @@ def row_of(request: ScoreRequest) -> Explanation:
         solution=request.solution,
         explanation=request.explanation,
         token_ids=token_ids,
+        answer=request.answer,
         closed=request.closed,
         finished=True,
         tags=request.tags,

@@ -23,8 +23,17 @@ def trace(problem: Problem, text: str = TRACE, **changes: Any) -> ScoreRequest:
     return ScoreRequest.model_validate({**values, **changes})
 
 
+def same_measures(ours: Explanation, theirs: Explanation) -> None:
+    """Measured alike, but for the sixth digit."""
+    assert (ours.measures is None) == (theirs.measures is None)
+    if ours.measures is not None and theirs.measures is not None:
+        one, other = ours.measures.model_dump(), theirs.measures.model_dump()
+        assert one.pop("gain") == pytest.approx(other.pop("gain"), abs=1e-5)
+        assert one == other
+
+
 def same(ours: Explanation, theirs: Explanation) -> None:
-    """Equal but for the sixth digit of the numbers, and for what the service does not measure."""
+    """Equal but for the sixth digit of the numbers, and for what the service measures where it is asked to."""
     apart = {"score": None, "measures": None, "student": None, "student_digest": None}
     assert ours.model_copy(update=apart) == theirs.model_copy(update=apart)
     assert (ours.score is None) == (theirs.score is None)

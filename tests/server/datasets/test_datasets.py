@@ -18,6 +18,7 @@ from student.explanations import Explanation, read_explanations
 from student.problems import Problem
 from student.tags import RLT
 from tests.server.conftest import StartService
+from tests.server.scoring import same_measures
 from tests.server.service_process import Service
 
 SAMPLING = {"temperature": 1.0, "max_tokens": 12}
@@ -65,7 +66,7 @@ def test_the_rows_are_those_of_rlt_explain_and_rlt_score(
     client: httpx.Client, tiny_problems: list[Problem], servable_model_folder: Path, tmp_path: Path
 ) -> None:
     problems = tiny_problems[:5]
-    dataset = made(client, problems=[body(problem) for problem in problems], n=2, seed=7, score=True)
+    dataset = made(client, problems=[body(problem) for problem in problems], n=2, seed=7, measures=True)
     assert dataset["status"] == "completed"
     assert dataset["counts"]["done"] == dataset["counts"]["total"] == 10
     exported(client, dataset["id"], tmp_path / "ours.jsonl")
@@ -82,7 +83,8 @@ def test_the_rows_are_those_of_rlt_explain_and_rlt_score(
         assert other.provenance is not None
         for same in ("prompt_digest", "top_p", "max_tokens"):
             assert getattr(mine.provenance, same) == getattr(other.provenance, same)
-    named = ("teacher", "score", "provenance")  # the service's name for the teacher is not its folder
+    # The service's name for the teacher is not its folder; and the rows of rlt explain are not measured yet.
+    named = ("teacher", "score", "provenance", "measures", "student", "student_digest")
     assert without(ours, *named) == without(theirs, *named)
 
     score = ["score", "--student", str(servable_model_folder), "--teacher", str(servable_model_folder)]
@@ -94,6 +96,8 @@ def test_the_rows_are_those_of_rlt_explain_and_rlt_score(
             other.score.model_dump(exclude={"notes"}), abs=1e-5
         )
         assert mine.score.notes == other.score.notes
+        same_measures(mine, other)
+        assert mine.student_digest == other.student_digest
 
 
 def test_every_format_holds_the_same_rows_and_rlts_verbs_read_them(
@@ -199,6 +203,18 @@ def test_filters_and_best_of_keep_what_they_promise(client: httpx.Client, tiny_p
     kept = [row["score"]["reward"] for row in rows if row["dropped"] is None]
     assert kept == pytest.approx([reward for reward in best if reward >= bound], abs=1e-5)
     assert dataset["counts"]["dropped"] == 9 - len(kept)
+
+
+def test_rows_are_kept_by_any_measure_and_ranked_by_it(client: httpx.Client, tiny_problems: list[Problem]) -> None:
+    problems = [body(problem) for problem in tiny_problems[:3]]
+    dataset = made(client, problems=problems, n=1, best_of=3, rank_by="gain", filters={"at_most": {"repetition": 1}})
+    rows = client.get(f"/v1/datasets/{dataset['id']}/rows", params={"include": "all", "limit": 9}).json()["data"]
+    gains = [row["measures"]["gain"] for row in rows]
+    assert [row["measures"]["gain"] for row in rows if row["dropped"] is None] == [
+        max(gains[start : start + 3]) for start in (0, 3, 6)
+    ]
+    assert dataset["selection"]["dropped"] == {"best_of": 6}
+    assert dataset["selection"]["measures"]["gain"]["kept"]["rows"] == 3
 
 
 def test_further_samples_go_to_the_problems_whose_best_row_is_below(
@@ -348,9 +364,9 @@ def test_datasets_are_listed_newest_first_page_by_page(client: httpx.Client) -> 
         ({"source": "a/b", "sampling": {"max_tokens": 20000}}, 422, "sampling.max_tokens"),
         ({"source": "a/b", "model": "nobody"}, 404, "model"),
         ({"source": "a/b", "colunms": {}}, 422, "colunms"),
-        ({"source": "a/b", "filters": {"at_least": {"gain": 0}}}, 422, "filters.at_least.gain"),
+        ({"source": "a/b", "filters": {"at_least": {"step_credit": 0}}}, 422, "filters.at_least.step_credit"),
         ({"source": "a/b", "filters": {"at_least": {"rewards": 0}}}, 422, None),
-        ({"source": "a/b", "best_of": 2, "rank_by": "leak"}, 422, "rank_by"),
+        ({"source": "a/b", "best_of": 2, "rank_by": "verified"}, 422, "rank_by"),
         ({"source": "a/b", "contamination": {"file_ids": ["file-x"]}}, 404, "contamination.file_ids"),
         ({"source": "a/b", "further": {"threshold": 0, "samples": 64, "budget_tokens": 1}}, 422, "further.samples"),
         ({"problems": [{"question": "q" * 400_001, "solution": "s"}]}, 422, "problems.0.question"),

@@ -18,7 +18,7 @@ from student.explanations import Explanation, from_trace
 from student.models import load_tokenizer, weights_digest
 from student.problems import Problem
 from tests.server.conftest import StartService
-from tests.server.scoring import same, settings, trace
+from tests.server.scoring import same, same_measures, settings, trace
 from tests.server.service_process import Service
 
 
@@ -66,7 +66,7 @@ def test_its_scores_are_those_of_a_student_here(
             await student.measure(trace(tiny_problems[0], student="somebody"))
         assert (missing.value.param, missing.value.code) == ("student", "model_not_found")
         names = (student.name, student.digest, student.teacher_name, student.teacher_digest)
-        return names, await student.score(rows), await student.measure(request)
+        return names, await student.score(rows), await student.measure(request), await student.score(rows, True)
 
     async def here() -> Any:
         student = await LocalStudent.open(settings(servable_model_folder))
@@ -81,6 +81,10 @@ def test_its_scores_are_those_of_a_student_here(
     for one, other in zip(ours[1], theirs[1], strict=True):
         assert (one.unscored is None) == (other.unscored is None)
         same(other.model_copy(update={"unscored": one.unscored}), one)
+    for one, other in zip(ours[3], theirs[3], strict=True):
+        if one.score is not None:  # of the others a service tells nothing but why
+            same_measures(one, other)
+            assert (one.student, one.student_digest) == (other.student, other.student_digest)
     assert [token.text for token in ours[2].explanation_tokens] == [
         token.text for token in theirs[2].explanation_tokens
     ]

@@ -26,7 +26,7 @@ from student.tags import STYLES
 from teacher.configs import ScoreConfig
 from teacher.prompts import TeacherFormat
 from teacher.score import main as rlt_score
-from tests.server.scoring import TRACE, same, settings, trace
+from tests.server.scoring import TRACE, same, same_measures, settings, trace
 
 CPU = ModelSettings(device="cpu", threads=1)
 
@@ -59,10 +59,17 @@ def test_rows_get_the_scores_of_rlt_score(
     written = read_explanations(str(tmp_path / "scored.jsonl"), STYLES["rlt"])
 
     config = settings(tiny_model_folder, student=str(retrained_model_folder))
-    scored = with_student(config, lambda student: student.score(rows))
-    assert len(scored) == len(written) == 40
-    for ours, theirs in zip(scored, written, strict=True):
+    scored, measured = with_student(
+        config, lambda student: asyncio.gather(student.score(rows), student.score(rows, True))
+    )
+    assert len(scored) == len(measured) == len(written) == 40
+    for plain, ours, theirs in zip(scored, measured, written, strict=True):
+        same(plain, theirs)
+        assert plain.measures is None
         same(ours, theirs)
+        same_measures(ours, theirs)
+        assert (ours.student, ours.student_digest) == (retrained_model_folder.name, theirs.student_digest)
+    assert sum(row.measures is not None and row.measures.gain is not None for row in measured) == 37
     assert sum(row.score is not None for row in scored) == 37
 
 
@@ -84,9 +91,9 @@ class Watched(LocalStudent):
 
     read: list[list[str]]
 
-    def _scored(self, rows: Sequence[Explanation]) -> list[Explanation]:
+    def _scored(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
         self.read.append([row.id for row in rows])
-        return super()._scored(rows)
+        return super()._scored(rows, measured)
 
 
 def test_callers_take_turns_and_what_nobody_waits_for_is_not_read(
@@ -280,10 +287,10 @@ def test_a_row_whose_numbers_break_fails_alone(
 class Failing(LocalStudent):
     """A fault of ours, or of torch's, at one row."""
 
-    def _scored_by_tags(self, rows: Sequence[Explanation]) -> list[Explanation]:
+    def _scored_alike(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
         if any("unlucky" in row.explanation for row in rows):
             raise RuntimeError("CUDA error: out of memory")
-        return super()._scored_by_tags(rows)
+        return super()._scored_alike(rows, measured)
 
 
 def test_a_failure_that_nobody_foresaw_is_that_of_one_row(

@@ -6,9 +6,9 @@ r"""Leaks found among leaks planted: precision and recall by kind, on the toy wo
 
 Toy world: every style of teacher/demo/world.py for both families; only the style `leak` leaks. Rationales: any problems
 with a trace and an answer; every second one is held out: thresholds were chosen on the others. Each is used clean and
-once for each plant below, with the sentences of benchmarks/leak_phrases.toml. A row counts as found from a score of
-FOUND; by kind, only a finding of the planted kind counts. Precision of a kind is what was found among the planted rows
-against what that kind finds in the clean ones.
+once for each plant below, with the sentences of benchmarks/leak_phrases.toml. A row counts as found above a
+score of BOUND; by kind, only a finding of the planted kind counts. Precision of a kind is what was found among the
+planted rows against what that kind finds in the clean ones.
 
     verbatim        solution: the rationale and its answer. Planted: the solution, or half of it, or all of it with
                     every tenth word left out, before the rationale's equations. Clean: the equations alone
@@ -37,10 +37,10 @@ from student.problems import Problem
 from student.tags import RLT
 from teacher.demo.world import EXPLAINERS, FAMILIES, draw_problems, read_chain
 
-PHRASES: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("leak_phrases.toml").read_text(encoding="utf-8"))
+PHRASES = Path(__file__).with_name("leak_phrases.toml")
 HALVES = ("tuned", "held-out")
-FOUND = 0.5
-"""Score from which a row counts as leaking."""
+BOUND = 0.4
+"""Score above which a row counts as leaking, as `rlt select --filters.at-most leak=0.4` drops it."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Figure]]:
     options = _parser().parse_args(arguments)
     tables = {"toy world": [toy_figure(options.rows, options.show)]}
     if options.problems:
-        tables["rationales"] = list(
-            rationale_figures(_problems(options.problems, options.half, options.rows), options.show)
-        )
+        problems, plants = _problems(options.problems, options.half, options.rows), Plants.of(options.half)
+        tables["rationales"] = list(rationale_figures(problems, plants, options.show))
     for name, figures in tables.items():
         print(f"\n{name}\n{'':16}    rows  recall  by any  precision  clean found")
         for figure in figures:
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[Figure]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--problems", help="problems with a trace and an answer each, such as gsm8k/train.jsonl")
-    parser.add_argument("--half", choices=HALVES, default="held-out", help="which half of the problems (held-out)")
+    parser.add_argument("--half", choices=HALVES, default="held-out", help="of problems and sentences (held-out)")
     parser.add_argument("--rows", type=int, default=2000, help="problems of each family, and of the half (2000)")
     parser.add_argument("--show", type=int, default=0, help="misses and false findings to print of each plant")
     parser.add_argument("--json", help="a file for the figures")
@@ -109,7 +108,7 @@ def _problems(path: str, half: str, count: int) -> list[Problem]:
 def leaks_of(row: Row) -> list[Leak]:
     """What counts as found in a row."""
     leaks = find_leaks(row.question, row.solution, row.answer, row.explanation)
-    return [leak for leak in leaks if leak.score >= FOUND]
+    return [leak for leak in leaks if leak.score > BOUND]
 
 
 def toy_rows(count: int) -> Iterator[Row]:
@@ -130,12 +129,12 @@ def toy_figure(count: int, show: int = 0) -> Figure:
     return _figure("leak", planted, clean, show)
 
 
-def rationale_figures(problems: Sequence[Problem], show: int = 0) -> Iterator[Figure]:
+def rationale_figures(problems: Sequence[Problem], plants: "Plants", show: int = 0) -> Iterator[Figure]:
     """One row a plant."""
-    for plant in (plant_verbatim, plant_reference, plant_answer, plant_answer_later):
+    for plant in (plants.verbatim, plants.reference, plants.answer, plants.answer_later):
         pairs = [pair for number, problem in enumerate(problems) if (pair := plant(problem, number))]
         clean, planted = ([pair[side] for pair in pairs] for side in (0, 1))
-        yield _figure(plant.__name__.removeprefix("plant_"), planted, clean, show)
+        yield _figure(plant.__name__, planted, clean, show)
 
 
 Pair = tuple[Row, Row]
@@ -144,54 +143,67 @@ _EQUATION = re.compile(r"[\d$(][\d.,$()% +*/x-]*= ?\$?\d[\d,.]*\d|[\d$(][\d.,$()
 _OPENINGS = ("First, ", "Then, ", "Next, ", "After that, ", "So, ")
 
 
-def plant_verbatim(problem: Problem, number: int) -> Pair | None:
-    """The rationale is the solution; its equations alone are the explanation, after the solution copied or not."""
-    trace = problem.reasoning_trace or ""
-    equations = _EQUATION.findall(trace)
-    if not equations:
-        return None
-    lines = [f"{_OPENINGS[min(place, 4)]}{equation}." for place, equation in enumerate(equations)]
-    explanation = "\n".join([*lines, f"The answer is {problem.answer}."])
-    solution = f"{trace}\nThe answer is \\boxed{{{problem.answer}}}."
-    words = solution.split(" ")
-    whole, half = solution, " ".join(words[: len(words) // 2])
-    thinned = " ".join(word for place, word in enumerate(words) if place % 10 != 9)
-    copy = (whole, half, thinned)[number % 3]
-    clean = Row(problem.question, solution, problem.answer, explanation, None)
-    return clean, Row(problem.question, solution, problem.answer, f"{copy}\n{explanation}", copy, "verbatim")
+@dataclass(frozen=True)
+class Plants:
+    """Each way to plant a leak, with the sentences of one half."""
 
+    references: tuple[str, ...]
+    answers: tuple[str, ...]
+    honest: tuple[str, ...]
+    conclusions: tuple[str, ...]
 
-def plant_reference(problem: Problem, number: int) -> Pair:
-    """A sentence before, within or after the rationale."""
-    lines = (problem.reasoning_trace or "").split("\n")
-    place = (0, len(lines) // 2, len(lines))[number // len(PHRASES["references"]) % 3]
-    planted, honest = (_told(phrases, problem, number) for phrases in (PHRASES["references"], PHRASES["honest"]))
-    clean, leaking = ("\n".join([*lines[:place], phrase, *lines[place:]]) for phrase in (honest, planted))
-    return _short(problem, clean), _short(problem, leaking, planted, "reference")
+    @classmethod
+    def of(cls, half: str) -> "Plants":
+        """Those of benchmarks/leak_phrases.toml."""
+        sentences = tomllib.loads(PHRASES.read_text(encoding="utf-8"))[half]
+        return cls(**{name: tuple(found) for name, found in sentences.items()})
 
+    def verbatim(self, problem: Problem, number: int) -> Pair | None:
+        """The rationale is the solution; its equations alone are the explanation, after the solution copied or not."""
+        trace = problem.reasoning_trace or ""
+        equations = _EQUATION.findall(trace)
+        if not equations:
+            return None
+        lines = [f"{_OPENINGS[min(place, 4)]}{equation}." for place, equation in enumerate(equations)]
+        explanation = "\n".join([*lines, f"The answer is {problem.answer}."])
+        solution = f"{trace}\nThe answer is \\boxed{{{problem.answer}}}."
+        words = solution.split(" ")
+        whole, half = solution, " ".join(words[: len(words) // 2])
+        thinned = " ".join(word for place, word in enumerate(words) if place % 10 != 9)
+        copy = (whole, half, thinned)[number % 3]
+        clean = Row(problem.question, solution, problem.answer, explanation, None)
+        return clean, Row(problem.question, solution, problem.answer, f"{copy}\n{explanation}", copy, "verbatim")
 
-def plant_answer(problem: Problem, number: int) -> Pair:
-    """The answer before the rationale."""
-    phrase = _told(PHRASES["answers"], problem, number)
-    return _concluded(problem, number), _short(problem, f"{phrase}\n{problem.reasoning_trace}", phrase, "early_answer")
+    def reference(self, problem: Problem, number: int) -> Pair:
+        """A sentence before, within or after the rationale."""
+        lines = (problem.reasoning_trace or "").split("\n")
+        place = (0, len(lines) // 2, len(lines))[number // len(self.references) % 3]
+        planted, honest = (_told(phrases, problem, number) for phrases in (self.references, self.honest))
+        clean, leaking = ("\n".join([*lines[:place], phrase, *lines[place:]]) for phrase in (honest, planted))
+        return _short(problem, clean), _short(problem, leaking, planted, "reference")
 
+    def answer(self, problem: Problem, number: int) -> Pair:
+        """The answer before the rationale."""
+        phrase = _told(self.answers, problem, number)
+        explanation = f"{phrase}\n{problem.reasoning_trace}"
+        return self._concluded(problem, number), _short(problem, explanation, phrase, "early_answer")
 
-def plant_answer_later(problem: Problem, number: int) -> Pair | None:
-    """The answer after the first of several lines, where that does not hold it."""
-    first, _, rest = (problem.reasoning_trace or "").partition("\n")
-    if not rest or str(problem.answer) in first:
-        return None
-    phrase = _told(PHRASES["answers"], problem, number)
-    return _concluded(problem, number), _short(problem, f"{first}\n{phrase}\n{rest}", phrase, "early_answer")
+    def answer_later(self, problem: Problem, number: int) -> Pair | None:
+        """The answer after the first of several lines, where that does not hold it."""
+        first, _, rest = (problem.reasoning_trace or "").partition("\n")
+        if not rest or str(problem.answer) in first:
+            return None
+        phrase = _told(self.answers, problem, number)
+        explanation = f"{first}\n{phrase}\n{rest}"
+        return self._concluded(problem, number), _short(problem, explanation, phrase, "early_answer")
+
+    def _concluded(self, problem: Problem, number: int) -> Row:
+        """The rationale with the answer where it belongs."""
+        return _short(problem, f"{problem.reasoning_trace}\n{_told(self.conclusions, problem, number)}")
 
 
 def _told(phrases: Sequence[str], problem: Problem, number: int) -> str:
     return phrases[number % len(phrases)].format(answer=problem.answer)
-
-
-def _concluded(problem: Problem, number: int) -> Row:
-    """The rationale with the answer where it belongs."""
-    return _short(problem, f"{problem.reasoning_trace}\n{_told(PHRASES['conclusions'], problem, number)}")
 
 
 def _short(problem: Problem, explanation: str, planted: str | None = None, kind: LeakKind | None = None) -> Row:

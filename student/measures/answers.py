@@ -26,7 +26,8 @@ _BOXES = frozenset(("\\boxed", "\\fbox"))
 _SUBJECTS = any_of("answer answers ans solution spoiler reply choice option")
 _FINALS = any_of("final end correct right")
 _OUTCOMES = any_of("result value number total amount figure outcome conclusion sum count")
-_GOALS = any_of("target goal aim aiming destination after towards looking seek sought expect")
+_AIMS = any_of("aim aiming looking seek seeking expect expecting want")
+_GOALS = _AIMS | any_of("target goal destination after towards sought")
 _ARRIVALS = any_of(
     "get gets getting obtain obtains give gives yield yields find finds reach reaches arrive arrives end ends"
     " land lands"
@@ -35,7 +36,7 @@ _ARRIVALS = any_of(
 _LINKS = any_of("is = : equals be was being are as of namely >")
 _SPEAKERS = any_of("it it's that that's this i we you one must should will would")
 _FILLERS = any_of(
-    "a the to at with in on up down out all just exactly simply indeed about as us will of clearly probably so"
+    "a the to at with in on up down out all just exactly simply indeed about as us will of for clearly probably so"
     " therefore thus hence yes"
 )
 _ARTICLES = any_of("the final our correct right")
@@ -127,4 +128,4 @@ def _claims(before: Sequence[str], after: Sequence[str]) -> bool:
         return rest == 0 and before[-1] not in _PREPOSITIONS
     if told[-1] in _LINKS:
         return not (_SPEAKERS | _OUTCOMES | _GOALS | _ARRIVALS).isdisjoint(told)
-    return told[-1] in _ARRIVALS or (told[-1] in _OUTCOMES and not _GOALS.isdisjoint(told))
+    return told[-1] in _ARRIVALS | _AIMS or (told[-1] in _OUTCOMES and not _GOALS.isdisjoint(told))

@@ -16,45 +16,74 @@ from dataclasses import dataclass
 
 from student.measures.words import Words, any_of
 
-NOUNS = any_of("answer answers solution solution's solutions key result rationale told truth")
+NOUNS = any_of(
+    "answer answers solution solution's solutions key result rationale told truth"
+    " output reasoning explanation derivation"
+)
 ASKED_ABOUT = 0.5
 """What a phrase counts where the question itself uses its noun."""
 _MARKS = frozenset(",:=?$\\+-")
 
 _HANDED = (
     "(?:given|provided|supplied|reference|official|gold|golden|model|stated|listed|printed|published|quoted"
-    "|accompanying"
-    "|attached|included|sample|expected|intended|suggested|claimed|target)"
+    "|accompanying|attached|included|sample|expected|intended|suggested|claimed|target)"
 )
 _QUALITY = f"(?:{_HANDED}|correct|right|final|full|whole|true|actual|above|worked|desired|known|written)"
 _THE = f"(?:the|this|that|your|their) (?:{_QUALITY} ){{0,2}}"
-_KEY = "(?:answer|solution|mark) (?:key|manual|sheet)|ground truth|rationale"
 _ANY = "(?:answer|solution|result)"
+_OWNERS = "(?:author|teacher|instructor|tutor|grader|expert|textbook|book|question|user|problem)"
 _NOT_OF = (
-    r"\b(?! (?:to|of|for|set|sets|choices?|options?|space|curve|process|method|path|above zero|in terms"
-    r"|(?:that |which )?(?:i|we)(?: have| had)? (?:get|got|find|found|obtain|obtained|want|need|seek|computed"
-    r"|derived))\b)"
+    r"\b(?! (?:to|of|for|set|sets|choices?|options?|space|curve|process|method|path|format|above zero|in terms"
+    r"|(?:that |which )?(?:i|we)(?: have| had)?"
+    r" (?:get|got|find|found|obtain|obtained|want|need|seek|computed|derived))\b)"
 )
 """Not "the solution to the equation" nor "the answer we found"."""
 _ADVERBS = (
-    "(?: (?:already|itself|above|here|text|clearly|explicitly|also|just|then|first|next|only|simply|now|even"
+    r"(?: (?:already|itself|above|here|text|clearly|explicitly|also|just|then|first|next|only|simply|now|even"
     r"|\w+ly)){0,2}"
 )
 _SAYS = (
     "(?:says?|said|states?|stated|tells?|told|mentions?|mentioned|claims?|claimed|notes|noted|asserts?|lists?|listed"
-    "|indicates?|reports?|reads|confirms?|reveals?|specifies|announces|writes|wrote|suggests?|explains?"
-    "|shows how|shows us"
+    "|indicates?|reports?|reads|confirms?|reveals?|specifies|announces|writes|wrote|suggests?|explains?|shows?"
     "|hints?|points out|puts it)"
 )
 _STATES = (
     "(?:is|was|has|its|as|us|this|thus|plus|always|sets|requires|involves|needs|depends|lies|exists|becomes|consists"
-    "|contains|follows|looks|seems|appears|remains|satisfies|yields|equals|works|means|includes|gives|process"
-    "|makes|comes"
-    "|passes|needed|required|obtained|found|used|based|desired|proposed|asked|called|mixed|across)"
+    "|contains|follows|looks|seems|appears|remains|satisfies|yields|equals|works|means|includes|gives|process|makes"
+    "|comes|passes|needed|required|obtained|found|used|based|desired|proposed|asked|called|mixed|across|isn't|wasn't)"
 )
 """What the solution of an equation, or of salt, does as well."""
+_AT = (
+    "(?:according to|as per|(?:comes|came|coming) with|trust|seen|saw|knew|going by"
+    "|judging (?:by|from)|consulting|(?:look|peek|glanc)(?:e|ed|ing)?(?: back)? at"
+    "|referr?(?:ing)? to|(?:copied|taken) from|quoting|citing|trusting|thanks to|based on|access to|given"
+    "|(?:know|learn|see|seen|infer|deduce) from|(?:indicated|stated|shown|implied|suggested|confirmed) (?:by|in)"
+    "|use|justify|explain|explaining)"
+)
+"""What one does with an answer at hand."""
+_IN = (
+    "(?:in|from|with|by|per|against|out of|faithful to|compared to|stick to|sticking to|back to|via|follow|following"
+    "|(?:re ?-? ?)?read|reading|study|studying|understand|reconstruct|retrace|retracing|through|over|how|why|did|does"
+    "|explain|trust|seen|saw|knew|copy|reveal"
+    "|(?:steps?|lines?|parts?|words?|rest|end|start|beginning) of)"
+)
+"""The same with a solution, which is longer."""
+_TOLD = (
+    "(?:told|informed|assured|handed|shown|supplied|granted|given|says?|said|states?|stated|established|claims"
+    "|reveals|tells (?:us|me))(?: (?:us|me|here|already|in advance|beforehand|earlier|above)){0,2}"
+)
+_SINCE = (
+    "(?:since|because|given|knowing|seeing|considering|aware|(?:already|in advance|beforehand|happen to)"
+    " (?:know|knew|have)|why|how|see that|show that|explain|justify)"
+    "(?: (?:that|,|we|i|you|they|say|already|also|know|knew|have|in advance)){0,4}"
+)
+_MATCHES = (
+    "(?:match|matches|matching|(?:agrees?|agreeing|align|aligns|consistent|in line|in agreement|in accordance"
+    "|coincides|corresponds|tallies|same|identical|compared?|comparing|check|checks|checked|checking|verify|verified)"
+    "(?: (?:it|this|that|up|out|exactly|perfectly|result)){0,2} (?:with|to|against|as))"
+)
 _IS = "(?:is|was|equals|=|must be|should be|has to be|will be|to be|being|comes to|comes out as|turns out to be)"
-_NUMBER = r"(?:exactly |indeed |just |known to be |: )?(?:\\[a-z]+ |\$ |\\ ){0,4}[+-]?\d"
+_VALUE = r"(?:exactly |indeed |just |known to be |: )?(?:\\[a-z]+ |\$ |\\ ){0,4}(?:[+-]?\d|[b-e]\b)"
 
 
 @dataclass(frozen=True)
@@ -67,58 +96,49 @@ class Phrase:
 
 
 PHRASES = (
-    Phrase("the given answer", rf"\b{_HANDED} (?:\w+ )?{_ANY}s?{_NOT_OF}|\b(?:{_KEY})\b", 0.9),
+    Phrase(
+        "the given answer",
+        rf"\b{_HANDED} (?:(?!the|an?|this|that|our|my)\w+ )?(?:{_ANY}s?|output|reasoning|explanation|derivation)\b"
+        r"(?! (?:choices?|options?|sets?)\b)|\bknown answer\b"
+        r"|\bthe one (?:(?:i|we) (?:was|were) )?(?:given|provided|listed)\b"
+        rf"|\b(?:answer|solution|mark) (?:key|manual|sheet)\b|\bground truth\b|\brationale\b"
+        rf"|\b{_OWNERS}'s (?:answer|solution)",
+        0.9,
+    ),
     Phrase(
         "the answer we were given",
-        r"\b(?:answer|solution|result|rationale)(?: (?:,|that|which|as|i|we|you|they|was|were|is|are|am|has"
-        r"|have|had|been"
-        r"|already|also)){0,4} (?:given|provided|supplied|handed|shown|told|received|stated|specified|listed|expected"
-        r"|supposed|meant|known|in front of|at hand|in hand|in advance|beforehand|came with|comes with|gave|wrote)\b"
+        rf"\b(?:{_ANY}|rationale)(?: (?:,|that|which|as|i|we|you|they|was|were|is|are|am|has|have|had|been|already"
+        r"|also)){0,4} (?:given|provided|supplied|handed|shown|told|received|stated|specified|listed|expected"
+        r"|supposed|meant|known|in front of|at hand|in hand|in advance|beforehand|came with|comes with|gave|wrote"
+        r"|(?<=they )wants?|(?<=they )expect)\b"
         r"(?! (?:by|that|when|if|graph|in the form|terms)\b)",
         0.7,
     ),
     Phrase("the solution says", rf"\b{_THE}(?:answer|solution){_ADVERBS} {_SAYS}\b|\bsolution's \w+", 0.9),
     Phrase(
         "the solution divides",
-        rf"\b{_THE}solution{_ADVERBS} (?:(?!{_STATES}\b)[a-z]{{2,24}}(?:s|ed|ct|n't)|did|does|took|goes|went"
-        rf"|got|began|has \d+)\b",
+        rf"\b{_THE}solution{_ADVERBS} (?:(?!{_STATES}\b)[a-z]{{2,24}}(?:s|ed|ct|n't)|did|does|took|goes|went|got|began"
+        r"|has \d+)\b",
         0.6,
     ),
     Phrase(
         "according to the answer",
-        rf"\b(?:according to|as per|going by|judging (?:by|from)|consulting|(?:look|looking|peek|peeking|glance"
-        rf"|glancing)"
-        rf"(?: back)? at|refer to|referring to|(?:copied|taken) from|quoting|citing|trusting|thanks to|based on|given"
-        rf"|(?:know|learn|see|seen|infer|deduce) from|use|justify|explain|explaining) {_THE}(?:answer"
-        rf"|solution){_NOT_OF}"
-        r"|\b(?:explain|explaining) the solution to (?:a|the|you)\b|\bthe (?:answer|solution) above\b",
+        rf"\b{_AT} {_THE}(?:answer|solution){_NOT_OF}|\bexplain(?:ing)? the solution to (?:a|the|you)\b"
+        r"|\bthe (?:answer|solution) above\b",
         0.7,
     ),
-    Phrase(
-        "as in the solution",
-        rf"\b(?:in|from|with|by|per|against|out of|faithful to|compared to|stick to|sticking to|back to|via"
-        rf"|follow|following"
-        rf"|read|reading|study|studying|understand|reconstruct|retrace|retracing|through|over|how|why|did"
-        rf"|explain|steps of)"
-        rf" {_THE}solution{_NOT_OF}",
-        0.6,
-    ),
+    Phrase("as in the solution", rf"\b{_IN} {_THE}solution{_NOT_OF}", 0.6),
     Phrase(
         "we are told the answer",
-        r"\b(?:(?:told|informed|assured|handed|shown|supplied|granted|given|says|states|stated|established"
-        r"|claims|reveals|tells"
-        r" (?:us|me))(?: (?:us|me|here|already|in advance|beforehand|earlier|above)){0,2}(?: that| with| what)?"
-        rf" the (?:{_QUALITY} ){{0,2}}{_ANY}{_NOT_OF}|(?:told|informed)(?: already| here)? that (?:it"
-        rf"|this) {_IS} {_NUMBER})",
+        rf"\b{_TOLD}(?: that| with| what)? the (?:{_QUALITY} ){{0,2}}{_ANY}{_NOT_OF}"
+        rf"|\b(?:told|informed)(?: already| here)? that (?:it|this) {_IS} {_VALUE}",
         0.8,
     ),
     Phrase(
         "since the answer is 42",
-        r"\b(?:since|because|given|knowing|seeing|considering|aware|(?:already|in advance|beforehand"
-        r"|happen to) (?:know|knew|have)"
-        r"|why|how|see that|show that|explain|justify)(?: (?:that|,|we|i|you|already|also|know|knew|have"
-        r"|in advance)){0,4}"
-        rf" the (?:{_QUALITY} ){{0,2}}{_ANY} (?:{_IS}|of|at) {_NUMBER}",
+        rf"\b{_SINCE} the (?:{_QUALITY} ){{0,2}}{_ANY} (?:{_IS}|of|at) {_VALUE}"
+        rf"|\bwhy (?:is|was) the (?:{_QUALITY} )?(?:answer|solution) {_VALUE}"
+        rf"|\b(?:wait|hmm)(?: ,)? but the (?:{_QUALITY} )?answer {_IS} {_VALUE}",
         0.9,
     ),
     Phrase(
@@ -128,19 +148,10 @@ PHRASES = (
         rf"|\bknow(?: what)? the (?:{_QUALITY} ){{0,2}}{_ANY}(?: is)? (?:in advance|beforehand|already|ahead)\b",
         0.8,
     ),
-    Phrase(
-        "it matches the answer",
-        r"\b(?:match|matches|matching|(?:agree|agrees|agreeing|align|aligns|consistent|in line|in agreement"
-        r"|in accordance"
-        r"|coincides|corresponds|tallies|same|identical|compared?|comparing|check|checks|checked|checking"
-        r"|verify|verified)"
-        rf"(?: (?:it|this|that|up|out|exactly|perfectly|result)){{0,2}} (?:with|to|against|as)) the"
-        rf" (?:{_QUALITY} ){{0,2}}{_ANY}{_NOT_OF}",
-        0.6,
-    ),
+    Phrase("it matches the answer", rf"\b{_MATCHES} the (?:{_QUALITY} ){{0,2}}{_ANY}{_NOT_OF}", 0.6),
     Phrase(
         "backwards from the answer",
-        r"\b(?:backwards?|in reverse|reverse-? ?engineer(?:ing)?|starting|start|begin|beginning)(?: from| with)?"
+        r"\b(?:backwards?|in reverse|reverse ?-? ?engineer(?:ing)?|starting|start|begin|beginning)(?: from| with)?"
         rf" {_THE}(?:answer|solution){_NOT_OF}|\bfrom {_THE}(?:answer|solution)(?: ,)? (?:backwards?|in reverse)\b",
         0.7,
     ),

@@ -87,7 +87,7 @@ class TrainerZip:
 
     def add(self, table: pa.Table) -> bytes:
         """What is ready of the zip."""
-        self._take(self._exporter.add(as_columns(table)))
+        self._take(self._exporter.add(as_columns(table, self._exporter.form.reads)))
         return self._sink.taken() if self._exporter.counts.written else b""
 
     def end(self) -> bytes:

@@ -119,7 +119,7 @@ def is_whole(out: Path, config: ExportConfig) -> bool:
 def write(exporter: Exporter, source: str, folder: Path) -> None:
     """Streams the rows of a source into the files of a folder."""
     with Folder(folder) as files, tqdm(desc="export", unit="row", disable=None) as bar:
-        for rows in batches(source, STYLES[exporter.options.settings.tags]):
+        for rows in batches(source, exporter.options.tags, exporter.form.reads):
             files.take(exporter.add(rows))
             bar.update(exporter.counts.read - bar.n)
         files.take(exporter.end())

@@ -80,6 +80,8 @@ class Format(ABC):
     """Who reads it, and for what, in one line."""
     grouped: ClassVar[bool] = False
     """It is given all rows of a problem in one table; they are adjacent in what every verb writes."""
+    reads: ClassVar[pa.Schema] = COLUMNS
+    """The columns of the rows that it is given."""
     answered: ClassVar[bool] = True
     """Its rows hold what the student learns to write; False: questions alone, answered while training."""
     pieces_apart: ClassVar[bool] = False
@@ -95,7 +97,7 @@ class Format(ABC):
 
     def schema(self, options: Options) -> pa.Schema:
         """Its columns, those that tell where a row is from last."""
-        return self.convert(lessons_of(COLUMNS.empty_table(), options), options).schema
+        return self.convert(lessons_of(self.reads.empty_table(), options), options).schema
 
     def refused(self, lessons: pa.Table, options: Options) -> pa.Array | None:
         """Why a lesson makes no row of this format, null where it does; None where each does."""

@@ -75,7 +75,7 @@ class TrlPreference(Paired):
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The command."""
-        command = "trl dpo --dataset_name . --model_name_or_path STUDENT --output_dir trained --max_length 16384"
+        command = 'trl dpo --dataset_name "$PWD" --model_name_or_path STUDENT --output_dir trained --max_length 16384'
         return {"README.md": readme(self, context, command)}
 
 
@@ -114,5 +114,5 @@ class TrlKto(Labelled):
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The command."""
-        command = "trl kto --dataset_name . --model_name_or_path STUDENT --output_dir trained --max_length 16384"
+        command = 'trl kto --dataset_name "$PWD" --model_name_or_path STUDENT --output_dir trained --max_length 16384'
         return {"README.md": readme(self, context, command)}

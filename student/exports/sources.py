@@ -5,7 +5,7 @@ read_explanations takes, such as problems with a trace, is read by it. Left out:
 the check of each row by Explanation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,20 +34,20 @@ COLUMNS = pa.schema(
         ("measures", pa.struct([MEASURES_SCHEMA.field(name) for name in _MEASURED])),
     ]
 )
-"""What is read. Sampled tokens, verdicts and manifests are not: no trainer looks at them."""
+"""What the formats of trainers read. Sampled tokens, verdicts and manifests are not: no trainer looks at them."""
 
 
-def batches(source: str, tags: Tags) -> Iterator[pa.Table]:
-    """The rows of a source in their order, as tables of COLUMNS; raises ProblemError where it cannot be read."""
+def batches(source: str, tags: Tags, columns: pa.Schema = COLUMNS) -> Iterator[pa.Table]:
+    """The rows of a source in their order, as tables of `columns`; raises ProblemError where it cannot be read."""
     path = rows_file(Path(source))
     try:
         if path.suffix == ".parquet" and _are_ours(path):
-            yield from _parquet(path)
+            yield from _parquet(path, columns)
         elif path.suffix == ".jsonl" and _are_ours(path):
-            yield from _jsonl(path)
+            yield from _jsonl(path, columns)
         else:
             rows = [row.model_dump() for row in read_explanations(source, tags)]
-            yield from _tables(pa.Table.from_pylist(rows, SCHEMA).to_batches(BATCH_ROWS))
+            yield from _tables(pa.Table.from_pylist(rows, SCHEMA).to_batches(BATCH_ROWS), columns)
     except pa.ArrowException as error:
         raise ProblemError(f"{source}: not readable as explanations ({first_line(error)}); mend it") from error
 
@@ -75,31 +75,31 @@ def _are_ours(path: Path) -> bool:
     return isinstance(first, dict) and {"problem_id", "explanation"} <= first.keys()
 
 
-def _parquet(path: Path) -> Iterator[pa.Table]:
+def _parquet(path: Path, columns: pa.Schema) -> Iterator[pa.Table]:
     # With the buffer, which is the default, all that was read of the file stays in memory: 152 MB of 156.
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        present = [name for name in COLUMNS.names if name in file.schema_arrow.names]
-        yield from _tables(file.iter_batches(BATCH_ROWS, columns=present))
+        present = [name for name in columns.names if name in file.schema_arrow.names]
+        yield from _tables(file.iter_batches(BATCH_ROWS, columns=present), columns)
 
 
-def _jsonl(path: Path) -> Iterator[pa.Table]:
-    parse = pj.ParseOptions(explicit_schema=COLUMNS, unexpected_field_behavior="ignore")
+def _jsonl(path: Path, columns: pa.Schema) -> Iterator[pa.Table]:
+    parse = pj.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
     with pj.open_json(path, pj.ReadOptions(block_size=BLOCK_BYTES), parse) as reader:
-        yield from _tables(reader)
+        yield from _tables(reader, columns)
 
 
-def _tables(found: Iterator[pa.RecordBatch] | list[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _tables(found: Iterable[pa.RecordBatch], columns: pa.Schema) -> Iterator[pa.Table]:
     for batch in found:
-        yield as_columns(pa.Table.from_batches([batch]))
+        yield as_columns(pa.Table.from_batches([batch]), columns)
 
 
-def as_columns(table: pa.Table) -> pa.Table:
-    """Rows of any of our schemas, as COLUMNS."""
-    return pa.table([_column(table, field) for field in COLUMNS], schema=COLUMNS)
+def as_columns(table: pa.Table, columns: pa.Schema = COLUMNS) -> pa.Table:
+    """Rows of any of our schemas, as `columns`."""
+    return pa.table([_column(table, field) for field in columns], schema=columns)
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array:
-    """The column as COLUMNS has it; nulls where the source has none."""
+    """The column as `field` says; nulls where the source has none."""
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
     return _aligned(table[field.name].combine_chunks(), field.type)

@@ -95,7 +95,7 @@ class TrlStepwise(_Stepwise):
         """What trains."""
         remark = (
             "TRL 1.16 has no PRMTrainer; the last with one is 1.10: `trl.experimental.prm.PRMTrainer(model=..., "
-            "train_dataset=load_dataset('.', split='train'))`."
+            "train_dataset=load_dataset(os.getcwd(), split='train'))`."
         )
         return {"axolotl.yaml": yaml_of(context, _PRM), "README.md": readme(self, context, COMMAND, remark)}
 

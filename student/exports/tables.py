@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from student.explanations import SCHEMA
 from student.exports.encoders import DataFiles, SavedDataset
 from student.exports.formats import Context, Format, Options, readme
-from student.exports.sources import COLUMNS
 from student.exports.trl import message_turns
 
-KEPT = tuple(name for name in ("id", *COLUMNS.names) if name not in ("error", "dropped"))
+KEPT = tuple(name for name in SCHEMA.names if name not in ("error", "dropped"))
 """Our columns; those that say why a row is not one to train on say nothing here."""
 
 
@@ -18,6 +18,7 @@ class PlainRows(Format):
 
     name = "rows"
     purpose = "loaders of one's own, and `rlt` itself: our columns, only the rows to train on"
+    reads = SCHEMA
 
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
         """Our columns."""
@@ -29,6 +30,7 @@ class HfDatasets(Format):
 
     name = "hf-datasets"
     purpose = "`datasets.load_from_disk`: our columns with typed features, and `messages`"
+    reads = SCHEMA
 
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:
         """Our columns and `messages`."""

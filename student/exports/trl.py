@@ -12,11 +12,13 @@ import pyarrow as pa
 from student.exports.arrow_text import column, joined, turns
 from student.exports.formats import Context, Format, Options, origin, prompt_turns, readme, written_turns
 
-SFT = "trl sft --dataset_name . --model_name_or_path STUDENT --output_dir trained --max_length 16384"
+# The folder by its whole path: `datasets` 5 cannot load ".", and says that dataset_name is None.
+SFT = 'trl sft --dataset_name "$PWD" --model_name_or_path STUDENT --output_dir trained --max_length 16384'
 SDFT = """python - <<'END'
+import os
 from datasets import load_dataset
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer
-rows = load_dataset(".", split="train")
+rows = load_dataset(os.getcwd(), split="train")
 SDFTTrainer(model="STUDENT", args=SDFTConfig(output_dir="trained"), train_dataset=rows).train()
 END"""
 

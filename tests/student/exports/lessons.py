@@ -57,6 +57,6 @@ def exported(form: FormatName, rows: list[Explanation], **options: object) -> tu
     """The rows of a format as they are in its Parquet file, and the exporter that made them."""
     exporter = Exporter(FORMATS[form], Options(ExportOptions.model_validate(options)), "rows")
     files: dict[str, bytes] = {}
-    for name, data in itertools.chain(exporter.add(as_columns(table(rows))), exporter.end()):
+    for name, data in itertools.chain(exporter.add(as_columns(table(rows), exporter.form.reads)), exporter.end()):
         files[name] = files.get(name, b"") + data
     return pq.read_table(BytesIO(files["data.parquet"])).to_pylist(), exporter

@@ -4,6 +4,9 @@ Each is what some trainer's code does to a wrong file without a word (trl.md and
 """
 
 import json
+import os
+import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.data_utils import is_conversational
 
 from student.configs import ExportConfig, ProblemSource
-from student.explanations import Explanation
+from student.explanations import Explanation, Verdict, read_explanations
 from student.exports.export import main
 from student.exports.names import FormatName
 from student.exports.registry import FORMATS
@@ -223,3 +226,41 @@ def test_labelled_steps_that_are_exported_are_read_again_as_traces(form: FormatN
     assert [problem.question for problem in problems] == ["What is 3?", "What is 4?"]
     assert {problem.reasoning_trace for problem in problems} == {"1 + 1 is 2.\nSo 2 + 1 is 4.\nNo, it is 3."}
     assert [problem.answer for problem in problems] == ["3", "4"]
+
+
+@pytest.mark.parametrize(("verb", "form"), [("sft", "trl-messages"), ("dpo", "trl-preference"), ("kto", "trl-kto")])
+def test_the_command_in_the_readme_is_one_that_trl_takes_and_finds_the_data_with(
+    verb: str, form: FormatName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(form, tmp_path)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PWD", str(folder))
+    (command,) = (line for line in (folder / "README.md").read_text().splitlines() if line.startswith("trl "))
+    trl, named_verb, *flags = shlex.split(os.path.expandvars(command))
+    assert (trl, named_verb) == ("trl", verb)
+    parser = import_module(f"trl.scripts.{verb}").make_parser()
+    script, training, *_ = parser.parse_args_and_config([*flags, "--use_cpu", "true", "--bf16", "false"])
+    assert training.max_length == 16384  # 1,024 would cut most thoughts
+    read = load_dataset(script.dataset_name, split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(read) == pq.read_metadata(folder / "data.parquet").num_rows
+
+
+@pytest.mark.parametrize("form", ["bespoke-stratos", "trl-messages", "axolotl-chat"])
+def test_conversations_that_are_exported_are_read_again(form: FormatName, tmp_path: Path) -> None:
+    folder = folder_of(form, tmp_path, file_type="jsonl")
+    problems = read_problems(ProblemSource(problems=str(folder / "data.jsonl")), RLT)
+    assert {problem.reasoning_trace for problem in problems} == {"\n".join(STEPS).strip()}
+    assert [(problem.question, problem.answer) for problem in problems] == [("What is 3?", "3"), ("What is 4?", "4")]
+
+
+@pytest.mark.parametrize("form", ["rows", "hf-datasets"])
+def test_our_own_columns_are_read_again_as_they_were(form: FormatName, tmp_path: Path) -> None:
+    told = {"token_ids": (1, 2), "verdicts": (Verdict(filter="closed", kept=True, detail=""),), "license": "mit"}
+    rows = [row.model_copy(update=told) for row in ROWS]
+    folder = folder_of(form, tmp_path, rows)
+    if form == "rows":
+        assert read_explanations(str(folder / "data.parquet"), RLT) == rows
+    else:
+        assert [
+            Explanation.model_validate(row) for row in load_from_disk(str(folder)).remove_columns("messages")
+        ] == rows

@@ -22,7 +22,7 @@ class Filters(Config):
     at_least: dict[Measure, FiniteFloat] = Field(default_factory=dict)
     """Lowest value of a measure, as measure=bound (reward=-1); any number of them."""
     at_most: dict[Measure, FiniteFloat] = Field(default_factory=dict)
-    """Highest value of a measure, as measure=bound (leak=0.5); any number of them."""
+    """Highest value of a measure, as measure=bound (leak=0.4); any number of them."""
 
     @property
     def measures(self) -> set[Measure]:

@@ -2,7 +2,7 @@
 
 A pattern is matched against one sentence as words in lower case with single spaces between; of its marks only those of
 _MARKS are kept (student/measures/words.py). Only a sentence with one of NOUNS is looked at, and every repetition in a
-pattern is bounded, so that no text is slow. A score says how sure the phrase is by itself; it counts half where the
+pattern is bounded, so that no text is slow. A score says how sure the phrase is by itself; it counts less where the
 question uses the same noun, for its solution may be an acid's and its answer a pupil's.
 
 What must not be caught decides each pattern: "the solution to the equation", "our solution satisfies both", "the answer
@@ -20,8 +20,8 @@ NOUNS = any_of(
     "answer answers solution solution's solutions key result rationale told truth"
     " output reasoning explanation derivation"
 )
-ASKED_ABOUT = 0.5
-"""What a phrase counts where the question itself uses its noun."""
+ASKED_ABOUT = 0.4
+"""What a phrase counts where the question itself uses its noun: less than the bound of docs/leaks.md."""
 _MARKS = frozenset(",:=?$\\+-")
 
 _HANDED = (
@@ -98,10 +98,11 @@ class Phrase:
 PHRASES = (
     Phrase(
         "the given answer",
-        rf"\b{_HANDED} (?:(?!the|an?|this|that|our|my)\w+ )?(?:{_ANY}s?|output|reasoning|explanation|derivation)\b"
+        rf"\b{_HANDED} (?:(?!the|an?|this|that|our|my)\w+ )?(?:{_ANY}s?|output"
+        r"|rationale|reasoning|explanation|derivation)\b"
         r"(?! (?:choices?|options?|sets?)\b)|\bknown answer\b"
         r"|\bthe one (?:(?:i|we) (?:was|were) )?(?:given|provided|listed)\b"
-        rf"|\b(?:answer|solution|mark) (?:key|manual|sheet)\b|\bground truth\b|\brationale\b"
+        rf"|\b(?:answer|solution|mark) (?:key|manual|sheet)\b|\bground truth\b"
         rf"|\b{_OWNERS}'s (?:answer|solution)",
         0.9,
     ),

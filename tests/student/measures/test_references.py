@@ -65,6 +65,8 @@ MISSED = (
 )
 """Known not to be found: too near to what an honest writer says."""
 HONEST = (
+    "The rationale behind this step is that both count.",
+    "The reasoning so far is sound.",
     "So the answer is 42.",
     "The final answer is \\boxed{42}.",
     "The solution to the equation is x = 2.",

@@ -247,6 +247,19 @@ class CompareConfig(Config):
     """Of the bootstrap's resampling."""
 
 
+class PreferenceConfig(Config):
+    """Training on which explanation of a problem is better, by reward."""
+
+    beta: float = Field(0.1, gt=0)
+    """How strongly the student is held to what it was."""
+    pairs: int = Field(1, gt=0)
+    """DPO: pairs a problem at most: best and worst, second best and second worst, ..."""
+    margin: float = Field(0.0, ge=0)
+    """DPO: pairs whose rewards differ by less make none."""
+    threshold: float | None = None
+    """KTO: reward above which an explanation is a good one; by default the median of its problem's."""
+
+
 class DistillConfig(ModelSettings):
     """Trains a student on question -> thought -> solution, from explanations."""
 
@@ -256,6 +269,8 @@ class DistillConfig(ModelSettings):
     """The model to train, a folder or hub name."""
     out: str
     """Folder for the trained student."""
+    method: Literal["sft", "dpo", "kto"] = "sft"
+    """sft learns every row; dpo the better of two of a problem over the worse, kto good rows over bad, by reward."""
     think: Literal["explanation", "none"] = "explanation"
     """What stands in the thought: the explanation, or nothing (the answers-only baseline)."""
     keep_unclosed: bool = False
@@ -266,6 +281,14 @@ class DistillConfig(ModelSettings):
     """Set bad rows aside in a side file and go on, instead of stopping before any work."""
     sft: SftConfig = SftConfig()
     """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
+    preference: PreferenceConfig = PreferenceConfig()
+    """What dpo and kto prefer; how they train is `sft`'s, a pair counting as one row of the batch."""
+
+    @model_validator(mode="after")
+    def _preferences_are_among_thoughts(self) -> Self:
+        if self.method != "sft" and self.think == "none":
+            raise ValueError(f"method {self.method} prefers one explanation to another, and think is none: drop one")
+        return self
 
 
 class ExportOptions(Config):

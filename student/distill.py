@@ -1,22 +1,26 @@
 """`rlt distill`: a student learns from explanations, as rows of question -> thought -> solution.
 
 The thought holds the very tokens that the teacher sampled where the student's tokenizer is the teacher's, and their
-text encoded anew where it is not. Left out on purpose: choosing among several explanations of a problem (every row is
-trained on; filter the file by its scores), and any editing of them.
+text encoded anew where it is not. By SFT every row is learnt; by DPO or KTO the better ones of a problem are, over the
+others (preferences.py). Left out on purpose: any other choice among rows (`rlt select`), and any editing of them.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite, nan
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from student.configs import DistillConfig, SftConfig
+from student.configs import DistillConfig, PreferenceConfig, SftConfig
 from student.errors import ProblemError, ScoringError
 from student.explanations import Explanation, read_explanations
 from student.models import load_pair
+from student.pairing import Numbers, Rows, labels_of, pairs_of
+from student.preferences import LabelledRow, PreferenceReport, TokenPair, train_on_labels, train_on_pairs
 from student.reading import StudentFormat
 from student.run_folder import begin, finish, is_finished
 from student.sft import SftReport, TokenRow, train_sft
@@ -39,7 +43,7 @@ def main(config: DistillConfig) -> None:
     student, tokenizer = load_pair(config.student, config)
     lesson = prepare(explanations, StudentFormat(tokenizer, tags), config.think, keep_unclosed=config.keep_unclosed)
     begin(out, config)
-    report = train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE)
+    report = learn(student, tokenizer, lesson, out, config)
     counts = {"rows": lesson.given, "unclosed": lesson.unclosed, "unusable": lesson.unusable, "dropped": lesson.dropped}
     finish(out, asdict(report) | counts)
 
@@ -56,6 +60,8 @@ class Lesson:
     dropped: int = 0
     """Rows that a selection turned away."""
     rows: list[TokenRow] = field(default_factory=list)
+    sources: list[Explanation] = field(default_factory=list)
+    """Where each row is from."""
 
 
 def distill(
@@ -91,6 +97,7 @@ def prepare(
             continue
         try:
             lesson.rows.append(token_row(explanation, student_format, think))
+            lesson.sources.append(explanation)
         except ScoringError as error:
             lesson.unusable += 1
             print(f"explanation {explanation.id} left out: {error}", file=sys.stderr)
@@ -100,6 +107,47 @@ def prepare(
             f"unusable, {lesson.dropped} dropped by a selection); keep_unclosed takes unclosed ones"
         )
     return lesson
+
+
+def learn(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lesson: Lesson, out: Path, config: DistillConfig
+) -> SftReport | PreferenceReport:
+    """Trains `student` in place by the method of `config` and saves it as the folder `out`."""
+    if config.method == "dpo":
+        pairs = pairs_among(lesson, config.preference)
+        return train_on_pairs(student, tokenizer, pairs, out, config.sft, config.preference)
+    if config.method == "kto":
+        labelled = labels_among(lesson, config.preference)
+        return train_on_labels(student, tokenizer, labelled, out, config.sft, config.preference)
+    return train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE)
+
+
+def pairs_among(lesson: Lesson, preference: PreferenceConfig) -> list[TokenPair]:
+    """The better and the worse row of each pair; raises ProblemError where there is none."""
+    problems, rewards = _rewarded(lesson)
+    pairs = pairs_of(problems, rewards, preference.pairs, preference.margin)
+    if not len(pairs.chosen):
+        raise ProblemError(
+            f"no pairs among {len(lesson.rows)} rows: a problem needs two explanations whose rewards differ by "
+            f"preference.margin ({preference.margin:g}); explain with more --samples, and score them"
+        )
+    return [TokenPair(lesson.rows[a], lesson.rows[b]) for a, b in zip(pairs.chosen, pairs.rejected, strict=True)]
+
+
+def labels_among(lesson: Lesson, preference: PreferenceConfig) -> list[LabelledRow]:
+    """The rows whose reward says that they are good or bad; raises ProblemError where none has a reward."""
+    problems, rewards = _rewarded(lesson)
+    labels = labels_of(problems, rewards, preference.threshold)
+    return [LabelledRow(row, bool(label)) for row, label in zip(lesson.rows, labels, strict=True) if isfinite(label)]
+
+
+def _rewarded(lesson: Lesson) -> tuple[Rows, Numbers]:
+    """The number of each row's problem, and its reward, NaN where it has none."""
+    rewards = np.array([nan if row.score is None else row.score.reward for row in lesson.sources])
+    if not np.isfinite(rewards).any():
+        raise ProblemError("no row has a reward: `rlt score` the explanations first")
+    _, problems = np.unique([row.problem_id for row in lesson.sources], return_inverse=True)
+    return problems, rewards
 
 
 def token_row(explanation: Explanation, student_format: StudentFormat, think: Thought) -> TokenRow:

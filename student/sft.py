@@ -79,7 +79,7 @@ def train_sft(
     Raises ProblemError where no row is short enough, OutputError where `out` holds another run's checkpoints,
     Interrupted after SIGTERM, Diverged, before anything is saved, where the loss is not finite.
     """
-    used = fitting(rows, _longest(model, config))
+    used = fitting(rows, longest(model, config))
     out.mkdir(parents=True, exist_ok=True)
     remember(_Identity(sft=config, rows=rows_digest(used)), out / "training.json")
     started, dtype, settings = time.monotonic(), model.dtype, trl_config(config, model, out)
@@ -110,7 +110,7 @@ def fitting(rows: Sequence[TokenRow], max_tokens: int) -> list[TokenRow]:
     return used
 
 
-def _longest(model: PreTrainedModel, config: SftConfig) -> int:
+def longest(model: PreTrainedModel, config: SftConfig) -> int:
     """Tokens that a row may have: the setting, or what the model can read if that is less."""
     readable = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return min(config.max_tokens, readable or config.max_tokens)

@@ -30,7 +30,15 @@ class Config(BaseModel):
 
 C = TypeVar("C", bound=Config)
 WATCH = ("watch.leak_rise", "watch.kl_tail_rise", "watch.window", "watch.no_progress_minutes")
-FREE = ("threads", "scoring.urls", "scoring.in_flight", "scoring.retry_seconds", "scoring.self_test", *WATCH)
+FREE = (
+    "threads",
+    "estimate",
+    "scoring.urls",
+    "scoring.in_flight",
+    "scoring.retry_seconds",
+    "scoring.self_test",
+    *WATCH,
+)
 """What a resumed run may change: where and how fast it is computed, not what."""
 
 

@@ -7,6 +7,7 @@ reward model  a frozen student, and the teacher beside it, that turn explanation
 GRPO          policy gradient with the group as its baseline: TRL's trainer, handed our reward; grpo.py, run by train.py
 reference     the copy of the teacher that GRPO keeps it close to, moved along now and then
 standing      a problem and its best row so far; those below a threshold get more samples; resample.py
+pilot         a few problems that are explained first, to tell what all of them will take; estimate.py
 recipe        a TOML file with the settings of a whole chain, one table a verb; recipe.py, recipes/
 demo          the chain in a toy world, with a measured effect; demo/
 bench         what a reward costs, against the reference algorithm; bench/

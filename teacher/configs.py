@@ -167,6 +167,48 @@ class ExplainConfig(ProblemSource, ModelSettings):
     """Explanations a problem."""
     tags: TagStyle = "rlt"
     """Tag style."""
+    estimate: str | None = None
+    """What `rlt estimate --out` wrote; what was taken is told beside it at the end."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How explanations are sampled."""
+
+
+class PilotSettings(Config):
+    """Which problems are tried first."""
+
+    share: float = Field(0.01, gt=0, le=1)
+    """Share of the problems, within the bounds below."""
+    at_least: int = Field(8, gt=0)
+    """Problems at least, where there are so many."""
+    at_most: int = Field(200, gt=0)
+    """Problems at most."""
+    seed: int = 0
+    """Which problems are drawn."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.at_least > self.at_most:
+            raise ValueError(f"at_least ({self.at_least}) is more than at_most ({self.at_most})")
+        return self
+
+
+class EstimateConfig(ProblemSource, ModelSettings):
+    """Tells what `rlt explain` will take with these settings: tokens, time, disk, from a pilot of the problems."""
+
+    teacher: str
+    """The teacher, a model folder or hub name."""
+    out: str | None = None
+    """Where to write the estimate (JSON), for `rlt explain --estimate`; unset only prints it."""
+    samples: int = Field(1, gt=0)
+    """Explanations a problem."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    student: str | None = None
+    """A student, to tell what `rlt score` with it (and the teacher, for rKL) will take as well."""
+    form: Literal["jsonl", "parquet"] = "jsonl"
+    """As what the explanations will be written."""
+    pilot: PilotSettings = PilotSettings()
+    """Which problems are tried first."""
     sampling: SamplingSettings = SamplingSettings()
     """How explanations are sampled."""
 
@@ -264,6 +306,7 @@ class DemoConfig(Config):
 VERBS = [
     Verb(3, "warmup", "teach a model the explanation format (SFT on traces)", WarmupConfig, "teacher.warmup:main"),
     Verb(4, "train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
+    Verb(4.5, "estimate", "tell what explaining will take, from a pilot", EstimateConfig, "teacher.estimate:main"),
     Verb(5, "explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
     Verb(6, "score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "teacher.score:main"),
     Verb(

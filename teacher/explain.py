@@ -13,7 +13,9 @@ from pathlib import Path
 
 from student.configs import SamplingSettings
 from student.engine import Engine, Sample, open_engine
-from student.explanations import SCHEMA, Explanation
+from student.errors import ConfigError
+from student.estimates import Estimate, against, compared, read_estimate
+from student.explanations import SCHEMA, Explanation, stream_explanations
 from student.models import load_tokenizer, weights_digest
 from student.problem_files import read_problems
 from student.problems import Problem
@@ -35,6 +37,7 @@ def main(config: ExplainConfig) -> None:
     form = TeacherFormat(load_tokenizer(config.teacher), STYLES[config.tags])
     tasks = plan_explanations(form, problems, config.samples, config.sampling.seed)
     digest = weights_digest(config.teacher)
+    estimate = None if config.estimate is None else estimate_of(Path(config.estimate), len(tasks), digest)
     if file.whole([task.id for task in tasks], {"teacher_digest": digest}):
         print(f"{out} is complete already, made with these settings: nothing to do")
         return
@@ -43,7 +46,33 @@ def main(config: ExplainConfig) -> None:
         byline = Byline(
             config.teacher, digest, config.tags, config.sampling.temperature, provenance(engine, form, config.sampling)
         )
+        resumed, started = file.partial.exists(), time.perf_counter()
         print(_write(file, engine, form, tasks, config.sampling, byline))
+    if estimate is not None:
+        print(beside(estimate, out, None if resumed else time.perf_counter() - started))
+
+
+def estimate_of(path: Path, rows: int, digest: str) -> Estimate:
+    """The estimate in a file; raises ConfigError where it is of another job."""
+    found = read_estimate(path)
+    if found.rows != rows:
+        raise ConfigError(
+            f"estimate: {path} is of {found.rows} rows and these are {rows}; estimate anew, or leave it out"
+        )
+    if found.teacher_digest not in (None, digest):
+        raise ConfigError(f"estimate: {path} is of another teacher's weights; estimate anew, or leave it out")
+    return found
+
+
+def beside(estimate: Estimate, out: Path, seconds: float | None) -> str:
+    """What the rows of a whole file took beside what was estimated; without the time of a run that was resumed."""
+    rows = stream_explanations(str(out), STYLES["rlt"], again=True)
+    tokens = sum(len(row.token_ids or ()) for row in rows)
+    told = [against(compared(tokens, estimate.tokens), "tokens", "tokens")]
+    if seconds is not None:
+        told.append(against(compared(seconds, estimate.seconds), "time", "seconds"))
+    told.append(against(compared(out.stat().st_size, estimate.bytes), "disk", "bytes"))
+    return f"against the estimate: {'; '.join(told)}"
 
 
 @dataclass(frozen=True)

@@ -310,6 +310,10 @@ class ExportOptions(Config):
     """Steps: the credit from which on a step is a good one, nats a solution token."""
     step_neutral: float = Field(0.0, ge=0)
     """Steps: within this distance of the bound PRM800K's rating is 0."""
+    answer_prompt: str = Field("State the final answer in \\boxed{}.", min_length=1)
+    """RL: what the system message says of how the answer is stated; scorers look for it there."""
+    data_source: str = Field("rlt", min_length=1)
+    """RL: the name of the source; verl scores those that it knows by itself, others by compute_score.py."""
 
 
 class ExportConfig(ExportOptions):

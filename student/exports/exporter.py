@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from student.errors import ProblemError
+from student.errors import ConfigError, ProblemError
 from student.exports.encoders import Piece
 from student.exports.formats import Context, Format, Options, as_json, lessons_of
 from student.exports.sources import WholeProblems, check_rows
@@ -59,6 +59,9 @@ class Exporter:
     """One export of rows in a format."""
 
     def __init__(self, form: Format, options: Options, source: str, watch: Watcher | None = None) -> None:
+        if options.file_type not in form.file_types:
+            only = form.file_types[0]
+            raise ConfigError(f"format {form.name}: its reader takes {only} only; say --file-type {only}")
         form.check(options)
         self._watch = watch
         self.form = form

@@ -86,6 +86,8 @@ class Format(ABC):
     """Its rows hold what the student learns to write; False: questions alone, answered while training."""
     pieces_apart: ClassVar[bool] = False
     """Of `texts`: the trainer tokenises each by itself."""
+    file_types: ClassVar[tuple[FileType, ...]] = get_args(FileType)
+    """How its reader takes the rows."""
 
     @abstractmethod
     def convert(self, lessons: pa.Table, options: Options) -> pa.Table:

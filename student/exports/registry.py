@@ -1,7 +1,7 @@
 """The formats by the names that `rlt export --format` takes (names.FormatName)."""
 
 from student.exports.axolotl import AxolotlChat, AxolotlInputOutput, AxolotlPreference
-from student.exports.conversations import BespokeStratos, Openrlhf
+from student.exports.conversations import BespokeStratos, NemoRlSft, Openrlhf, PrimeRl, VerlSft
 from student.exports.formats import Format
 from student.exports.llamafactory import (
     LlamafactoryAlpaca,
@@ -13,6 +13,7 @@ from student.exports.llamafactory import (
 )
 from student.exports.names import FormatName
 from student.exports.preferences import TrlKto, TrlPreference
+from student.exports.prompts import NemoRlGrpo, OpenrlhfRl, TrlGrpo, Verifiers, VerlRl
 from student.exports.stepwise import MathShepherd, Prm800k, StepwiseSoft, TrlStepwise
 from student.exports.tables import HfDatasets, PlainRows
 from student.exports.trl import TrlMessages, TrlPromptCompletion, TrlPromptCompletionText, TrlSdft
@@ -39,6 +40,14 @@ _ALL: tuple[Format, ...] = (
     AxolotlPreference(),
     BespokeStratos(),
     Openrlhf(),
+    VerlSft(),
+    PrimeRl(),
+    NemoRlSft(),
+    VerlRl(),
+    TrlGrpo(),
+    OpenrlhfRl(),
+    NemoRlGrpo(),
+    Verifiers(),
     HfDatasets(),
     PlainRows(),
 )

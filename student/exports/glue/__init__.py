@@ -1,0 +1,1 @@
+"""Files that are copied as they stand into an export, beside its data; none imports rlt."""

@@ -121,13 +121,14 @@ def unpacked(asked: ExportQuery, tables: Iterable[pa.Table], folder: Path) -> di
     return {path.name: path.read_bytes() for path in (folder / f"ds_1-{asked.format}").iterdir()}
 
 
-@pytest.mark.parametrize("file_type", ["parquet", "jsonl"])
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("form", "file_type"), [(name, kind) for name, form in FORMATS.items() for kind in form.file_types]
+)
 def test_a_trainers_format_is_the_very_folder_that_rlt_export_writes(
     form: FormatName, file_type: FileType, tmp_path: Path
 ) -> None:
     step = Measures(steps=(Step(start=0, stop=9, credit=0.5),))
-    made = [row.model_copy(update={"measures": step}) for row in rows(9)]
+    made = [row.model_copy(update={"measures": step, "answer": "2"}) for row in rows(9)]
     shards = [table(made[first : first + 4]) for first in (0, 4, 8)]  # whole problems, as units are
     pq.write_table(pa.concat_tables(shards), tmp_path / "rows.parquet", row_group_size=4)
     asked = {"format": form, "file_type": file_type}

@@ -1,5 +1,6 @@
 """Training stops by itself where it goes wrong, saved where that makes sense, and says what it saw."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,9 @@ from teacher.reward_model import Draft
 from teacher.train import train
 from teacher.watchdogs import LEAKS, STALLED, RewardHacking, leak_share
 from tests.teacher.rl import CPU, run, settings
+
+LAUNCHED = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""What tells a process that it is one of several."""
 
 
 def judged(watch: WatchSettings, *entries: tuple[float, float, float], step: int = 5) -> str | None:
@@ -126,9 +130,11 @@ def test_a_run_that_hangs_ends_with_the_stack_of_every_thread(tiny_model_folder:
         run(folder, problems, config, observers=[never_answers])
     """
     root = Path(__file__).parent.parent.parent
+    # TRL leaves these in the environment of a process that has held a vLLM, as another test's does.
+    alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=root, capture_output=True, text=True, timeout=200, check=False,
+        cwd=root, env=alone, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert ended.returncode == STALLED
     assert "no step has ended for 0.05 minutes (watch.no_progress_minutes), the last was 0 of 4" in ended.stderr

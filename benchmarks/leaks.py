@@ -7,7 +7,7 @@ r"""Leaks found among leaks planted: precision and recall by kind, on the toy wo
 Toy world: every style of teacher/demo/world.py for both families; only the style `leak` leaks. Rationales: any problems
 with a trace and an answer; every second one is held out: thresholds were chosen on the others. Each is used clean and
 once for each plant below, with the sentences of benchmarks/leak_phrases.toml. A row counts as found above a
-score of BOUND; by kind, only a finding of the planted kind counts. Precision of a kind is what was found among the
+score of LEAKY; by kind, only a finding of the planted kind counts. Precision of a kind is what was found among the
 planted rows against what that kind finds in the clean ones.
 
     verbatim        solution: the rationale and its answer. Planted: the solution, or half of it, or all of it with
@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from student.configs import ProblemSource
-from student.measures.leaks import find_leaks
+from student.measures.leaks import LEAKY, find_leaks
 from student.measures.results import Leak, LeakKind
 from student.problem_files import read_problems
 from student.problems import Problem
@@ -39,8 +39,6 @@ from teacher.demo.world import EXPLAINERS, FAMILIES, draw_problems, read_chain
 
 PHRASES = Path(__file__).with_name("leak_phrases.toml")
 HALVES = ("tuned", "held-out")
-BOUND = 0.4
-"""Score above which a row counts as leaking, as `rlt select --filters.at-most leak=0.4` drops it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _problems(path: str, half: str, count: int) -> list[Problem]:
 def leaks_of(row: Row) -> list[Leak]:
     """What counts as found in a row."""
     leaks = find_leaks(row.question, row.solution, row.answer, row.explanation)
-    return [leak for leak in leaks if leak.score > BOUND]
+    return [leak for leak in leaks if leak.score > LEAKY]
 
 
 def toy_rows(count: int) -> Iterator[Row]:

@@ -23,15 +23,13 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from student.careful_trainer import Diverged
-from student.measures.leaks import find_leaks
+from student.measures.leaks import LEAKY, find_leaks, leak_score
 from teacher.configs import WatchSettings
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout
 
 LEAKS = "explanation/leaks"
 """The share of explanations that leak, in a step's metrics."""
-LEAKY = 0.5
-"""Score of a leak from which an explanation counts as one that leaks."""
 READ = 64
 """Explanations a step in which leaks are looked for, spread evenly over its problems."""
 STALLED = 70
@@ -46,8 +44,7 @@ def leak_share(step: int, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
 
 def _leaks(rollout: Rollout) -> bool:
     draft = rollout.draft
-    leaks = find_leaks(draft.question, draft.solution, None, draft.explained.text)
-    return any(leak.score >= LEAKY for leak in leaks)
+    return leak_score(find_leaks(draft.question, draft.solution, None, draft.explained.text)) > LEAKY
 
 
 @dataclass(frozen=True)

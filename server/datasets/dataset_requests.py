@@ -100,8 +100,7 @@ def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
     for name, measure in _measures(body):
         if measure not in MEASURED:
             raise Invalid(
-                f"{name}: {measure} is not measured here, only {', '.join(MEASURED)} are; export the dataset, then "
-                "use `rlt score` and `rlt select`",
+                f"{name}: {measure} is not measured here, only {', '.join(MEASURED)} are; use one of these",
                 param=name,
             )
         if measure == "rkl" and parts.student.teacher_name is None:

@@ -152,7 +152,7 @@ class TrlGrpo(Prompts):
     def glue(self, context: Context) -> Mapping[str, str]:
         """The command, and what open-r1 needs."""
         command = (
-            "trl grpo --dataset_name $PWD --model_name_or_path STUDENT --output_dir trained "
+            'trl grpo --dataset_name "$PWD" --model_name_or_path STUDENT --output_dir trained '
             "--reward_funcs accuracy_reward --max_completion_length 8192"
         )
         remark = (

@@ -17,7 +17,7 @@ from student.exports.arrow_text import column
 from student.exports.axolotl import COMMAND, yaml_of
 from student.exports.formats import Context, Format, Options, origin, readme
 
-UNMEASURED = "no step credits (rlt score measures them when asked)"
+UNMEASURED = "no step credits in measures.steps (rlt score does not measure them yet)"
 MARK = "ки"
 """What ends a step in Math-Shepherd's own files; a reward model is asked at this token."""
 

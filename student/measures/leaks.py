@@ -43,6 +43,8 @@ TOLD = 1.0
 THERE = 0.8
 """What one counts that only stands there, where it is neither in the question nor a number that comes up by"
 " itself."""
+LEAKY = 0.4
+"""Score above which an explanation counts as one that leaks, as `rlt select --filters.at-most leak=0.4` drops it."""
 REASONED = 40
 """Words in front of an answer in the second half of a text that count as reasoning, where nothing is computed."""
 

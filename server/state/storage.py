@@ -13,11 +13,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from threading import Event
 from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
@@ -82,20 +81,15 @@ class Storage:
         """Bytes written: `produce` fills the file, in a thread; what lay at `path` is replaced as that is done.
 
         Where `produce` raises, or this task is cancelled before it returned, nothing changes; what it raises rises as
-        it is. The file it fills is a real one, seekable.
+        it is. Cancelled later, the file may lie there whole, but by then: nothing is written behind the caller's back.
+        The file it fills is a real one, seekable.
         """
-        cancelled = Event()
-        full = self._full(path)
-
-        def write() -> int:
-            with _Writing(self, path, full) as writing:
-                produce(writing.file)
-                return 0 if cancelled.is_set() else writing.keep()
-
+        writing = await self._in_thread(path, _Writing, self, path, self._full(path))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, write)
+            await asyncio.get_running_loop().run_in_executor(self._threads, produce, writing.file)
+            return await _to_its_end(self._in_thread(path, writing.keep))
         finally:
-            cancelled.set()
+            writing.discard()
 
     async def write_chunks(self, path: str, chunks: AsyncIterator[bytes]) -> int:
         """Bytes written: as `write_whole`, from an iterator; never more than one chunk is held."""
@@ -103,7 +97,7 @@ class Storage:
         try:
             async for chunk in chunks:
                 await self._in_thread(path, writing.file.write, chunk)
-            return await self._in_thread(path, writing.keep)
+            return await _to_its_end(self._in_thread(path, writing.keep))
         finally:
             writing.discard()
 
@@ -134,7 +128,7 @@ class Storage:
 
     async def delete(self, path: str) -> None:
         """Removes a file; one that is not there is no error."""
-        await self._in_thread(path, self._delete, self._full(path), False)
+        await _to_its_end(self._in_thread(path, self._delete, self._full(path), False))
 
     async def delete_tree(self, prefix: str) -> None:
         """Removes every file under the folder `prefix`; none is no error."""
@@ -174,6 +168,24 @@ class Storage:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
+async def _to_its_end(step: Coroutine[Any, Any, T]) -> T:
+    """What `step` returns. Where this task is cancelled meanwhile, that is raised, but only once the step is over.
+
+    A thread cannot be broken off: whoever cleaned up while it still ran would find its file there afterwards.
+    """
+    work = asyncio.ensure_future(step)
+    cancellation: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        work.exception()  # looked at, so that nobody is told that it never was
+        raise cancellation
+    return work.result()
+
+
 class _Writing:
     """A file under a temporary name; `keep` gives it its own, `discard` forgets it unless it was kept."""
 
@@ -185,12 +197,6 @@ class _Writing:
             handle, name = tempfile.mkstemp(dir=storage._partial)
         self._partial = Path(name)
         self.file: BinaryIO = os.fdopen(handle, "w+b")
-
-    def __enter__(self) -> "_Writing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
 
     def keep(self) -> int:
         """Bytes of the file, which is whole and lies at its path now."""

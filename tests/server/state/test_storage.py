@@ -161,6 +161,40 @@ def test_a_cancelled_writer_leaves_what_was_there(url: str | None, tmp_path: Pat
     asyncio.run(run())
 
 
+def test_what_a_cancelled_writer_was_about_to_keep_is_there_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So whoever removes it then has removed it: a slow disk once let it appear afterwards."""
+
+    async def run() -> None:
+        loop, flushing = asyncio.get_running_loop(), asyncio.Event()
+
+        def slow_disk(handle: int) -> None:
+            loop.call_soon_threadsafe(flushing.set)
+            time.sleep(0.2)
+
+        monkeypatch.setattr(os, "fsync", slow_disk)
+        async with opened(None, tmp_path) as storage:
+            for write in (
+                storage.write_whole("t/x", lambda file: file.writelines([b"whole"])),
+                storage.write_chunks("t/x", pieces(b"whole")),
+            ):
+                flushing.clear()
+                task = asyncio.create_task(write)
+                await flushing.wait()
+                for _ in range(3):  # as a worker does that looks at its cancelled jobs again and again
+                    task.cancel()
+                    await asyncio.sleep(0.01)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert await storage.read("t/x") == b"whole"
+                await storage.delete("t/x")
+                await asyncio.sleep(0.3)
+                assert await storage.list("t") == []
+
+    asyncio.run(run())
+
+
 def test_a_killed_writer_leaves_nothing_in_the_tree_and_its_rest_is_swept_a_day_later(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys, time; from pathlib import Path; from server.state.storage import Storage\n"

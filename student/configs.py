@@ -9,7 +9,7 @@ from pydantic_settings import CliPositionalArg
 from student.cli import Verb
 from student.config import Config
 from student.curation.settings import Contamination, Duplicates, Filters, Ranking
-from student.exports.names import FileType, FormatName, OriginColumn
+from student.exports.names import ExportName, FileType, OriginColumn, RlFormat, SftFormat
 from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
@@ -314,6 +314,14 @@ class ExportOptions(Config):
     """RL: what the system message says of how the answer is stated; scorers look for it there."""
     data_source: str = Field("rlt", min_length=1)
     """RL: the name of the source; verl scores those that it knows by itself, others by compute_score.py."""
+    sft_format: SftFormat = "trl-messages"
+    """Cold start: the format of its problems to fine-tune on."""
+    rl_format: RlFormat = "verl-rl"
+    """Cold start: the format of its problems for RL."""
+    rl_share: float = Field(0.5, gt=0, lt=1)
+    """Cold start: the share of the questions that are for RL."""
+    split_seed: int = 0
+    """Cold start: another seed is another split of the same questions."""
 
 
 class ExportConfig(ExportOptions):
@@ -321,7 +329,7 @@ class ExportConfig(ExportOptions):
 
     rows: str | None = None
     """Explanations (JSONL, Parquet), a dataset folder of `rlt select`, or problems with a reasoning_trace column."""
-    format: FormatName | None = None
+    format: ExportName | None = None
     """The format to write."""
     out: str | None = None
     """Folder for the data, what the trainer needs beside it, and export.json with the counts."""

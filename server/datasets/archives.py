@@ -16,7 +16,7 @@ from typing import IO
 import pyarrow as pa
 
 from student.exports.encoders import Drain, Groups, Piece, arrow_stream, saved_state
-from student.exports.exporter import Exporter
+from student.exports.exporter import Export
 from student.exports.sources import as_columns
 
 
@@ -72,27 +72,27 @@ def _json(value: object) -> str:
 class TrainerZip:
     """A zip of the folder that `rlt export` would write.
 
-    Its first bytes are handed out with its first row: a dataset without one is refused with a status of its own.
+    Its first bytes are handed out once it has a row: a dataset without one is refused with a status of its own.
     """
 
-    def __init__(self, source: Source, exporter: Exporter) -> None:
-        self._exporter = exporter
-        self._folder = f"{source.name}-{exporter.form.name}"
+    def __init__(self, source: Source, exported: Export) -> None:
+        self._export = exported
+        self._folder = f"{source.name}-{exported.name}"
         self._date = time.gmtime(source.finished_at)[:6]
         self._sink = Drain()
-        kind = zipfile.ZIP_STORED if exporter.options.file_type == "parquet" else zipfile.ZIP_DEFLATED
+        kind = zipfile.ZIP_STORED if exported.options.file_type == "parquet" else zipfile.ZIP_DEFLATED
         self._zip = zipfile.ZipFile(self._sink, "w", kind, compresslevel=1)
         self._name = ""
         self._file: IO[bytes] | None = None
 
     def add(self, table: pa.Table) -> bytes:
         """What is ready of the zip."""
-        self._take(self._exporter.add(as_columns(table, self._exporter.form.reads)))
-        return self._sink.taken() if self._exporter.counts.written else b""
+        self._take(self._export.add(as_columns(table, self._export.reads)))
+        return self._sink.taken() if self._export.ready else b""
 
     def end(self) -> bytes:
         """The rest of it; raises ProblemError where no row was written."""
-        self._take(self._exporter.end())
+        self._take(self._export.end())
         self._close_file()
         self._zip.close()
         return self._sink.taken()

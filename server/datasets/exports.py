@@ -11,7 +11,7 @@ Tables of rows go in and bytes come out; what is held meanwhile is one group of 
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
 
@@ -20,20 +20,21 @@ from server.datasets.shards import Include
 from server.errors import Invalid
 from student.configs import ExportOptions
 from student.explanations import SCHEMA
+from student.exports.cold_start import export_of
 from student.exports.encoders import Encoder, JsonLines, Parquet
-from student.exports.exporter import Exporter
-from student.exports.formats import Format, Options
-from student.exports.names import FileType, FormatName
-from student.exports.registry import FORMATS
+from student.exports.formats import Options
+from student.exports.names import ExportName, FileType
 
 RowsFormat = Literal["jsonl", "parquet", "datasets"]
 """Our own rows, whichever are asked for."""
+OUR_ROWS: tuple[RowsFormat, ...] = get_args(RowsFormat)
+TRAINERS: tuple[ExportName, ...] = get_args(ExportName)
 
 
 class ExportQuery(ExportOptions):
     """What a download is to be; all but the first two go with a trainer's format only."""
 
-    format: Literal[RowsFormat, FormatName] = "jsonl"
+    format: Literal[RowsFormat, ExportName] = "jsonl"
     """Our own rows (`datasets` is a tar of a `datasets` folder), or a format of `rlt export`: a zip of its folder."""
     include: Include = "ok"
     """Which of our own rows; ok are those to train on, and a trainer's format has no others."""
@@ -42,10 +43,10 @@ class ExportQuery(ExportOptions):
 
     def check(self) -> None:
         """Raises Invalid where a field does not go with the format."""
-        if self.format in FORMATS and self.include != "ok":
+        if self.format not in OUR_ROWS and self.include != "ok":
             raise Invalid(f"include: {self.format} holds rows to train on (ok), got {self.include!r}", param="include")
         others = self.model_dump(exclude_defaults=True, exclude={"format", "include"})
-        if self.format not in FORMATS and others:
+        if self.format in OUR_ROWS and others:
             name = min(others)
             raise Invalid(f"{name}: goes with a trainer's format, not with {self.format}; leave it out", param=name)
 
@@ -107,14 +108,14 @@ class TrainerDownload:
 
     media_type = "application/zip"
 
-    def __init__(self, form: Format) -> None:
-        self._form = form
-        self.suffix = f"-{form.name}.zip"
+    def __init__(self, name: ExportName) -> None:
+        self._name = name
+        self.suffix = f"-{name}.zip"
 
     def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
         """Raises ConfigError where the options do not go with the format."""
         settings = ExportOptions.model_validate(asked.model_dump(include=set(ExportOptions.model_fields)))
-        return TrainerZip(source, Exporter(self._form, Options(settings, asked.file_type), source.name))
+        return TrainerZip(source, export_of(self._name, Options(settings, asked.file_type), source.name))
 
     def rows(self, asked: ExportQuery) -> Include:
         """All of them: the exporter leaves out what is not to be trained on, and counts it."""
@@ -125,7 +126,7 @@ DOWNLOADS: dict[str, Download] = {
     "jsonl": JsonLinesDownload(),
     "parquet": ParquetDownload(),
     "datasets": DatasetsDownload(),
-    **{name: TrainerDownload(form) for name, form in FORMATS.items()},
+    **{name: TrainerDownload(name) for name in TRAINERS},
 }
 
 

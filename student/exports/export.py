@@ -6,8 +6,8 @@
     OUT/export.json                    format, columns, what was written and what was left out; written last
     OUT/settings.json                  the settings; others are refused
 
-The folder is called OUT.partial until it is whole. Left out on purpose: splitting the rows, and choosing among them
-(`rlt select` does).
+A cold start has two such folders, OUT/sft and OUT/rl. The folder is called OUT.partial until it is whole. Left out on
+purpose: choosing among the rows (`rlt select` does).
 """
 
 import shutil
@@ -22,8 +22,9 @@ from tqdm import tqdm
 from student.config import remember
 from student.configs import ExportConfig, ExportOptions
 from student.errors import OutputError
+from student.exports.cold_start import ColdStart, export_of
 from student.exports.encoders import Piece
-from student.exports.exporter import REPORT, Exporter
+from student.exports.exporter import REPORT, Export, Exporter
 from student.exports.formats import Chat, Options
 from student.exports.registry import FORMATS
 from student.exports.sources import batches
@@ -51,15 +52,16 @@ def main(config: ExportConfig) -> None:
     remember(config, partial / "settings.json")
     try:
         with checked(config, partial) as check:
-            exporter = Exporter(FORMATS[config.format], options, config.rows, check)
-            write(exporter, config.rows, partial)
+            export = export_of(config.format, options, config.rows, check)
+            write(export, config.rows, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if out.is_dir():
         out.rmdir()
     partial.replace(out)
-    print(f"{out}: {summary(exporter)}")
+    for folder, exporter in export.parts.items():
+        print(f"{out / folder}: {summary(exporter)}")
     if check is not None:
         print(checked_line(check))
 
@@ -99,8 +101,9 @@ def checked_line(check: "StudentCheck") -> str:
 
 def listing() -> str:
     """The formats, one a line."""
-    width = max(map(len, FORMATS))
-    return "\n".join(f"{form.name:<{width}}  {form.purpose}" for form in FORMATS.values())
+    named = {form.name: form.purpose for form in FORMATS.values()} | {ColdStart.name: ColdStart.purpose}
+    width = max(map(len, named))
+    return "\n".join(f"{name:<{width}}  {purpose}" for name, purpose in named.items())
 
 
 def is_whole(out: Path, config: ExportConfig) -> bool:
@@ -116,13 +119,13 @@ def is_whole(out: Path, config: ExportConfig) -> bool:
     return False
 
 
-def write(exporter: Exporter, source: str, folder: Path) -> None:
+def write(export: Export, source: str, folder: Path) -> None:
     """Streams the rows of a source into the files of a folder."""
     with Folder(folder) as files, tqdm(desc="export", unit="row", disable=None) as bar:
-        for rows in batches(source, exporter.options.tags, exporter.form.reads):
-            files.take(exporter.add(rows))
-            bar.update(exporter.counts.read - bar.n)
-        files.take(exporter.end())
+        for rows in batches(source, export.options.tags, export.reads):
+            files.take(export.add(rows))
+            bar.update(export.read - bar.n)
+        files.take(export.end())
 
 
 class Folder:
@@ -145,7 +148,9 @@ class Folder:
         for name, data in pieces:
             if self._file is None or name != self._name:
                 self.__exit__()
-                self._name, self._file = name, (self._path / name).open("wb")
+                path = self._path / name
+                path.parent.mkdir(exist_ok=True)
+                self._name, self._file = name, path.open("wb")
             self._file.write(data)
 
 

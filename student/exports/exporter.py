@@ -5,7 +5,7 @@ and where the pieces go.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,45 @@ class Watcher(Protocol):
         ...
 
 
+class Export(Protocol):
+    """Rows in, pieces of the files of a folder out: one format, or several side by side (cold_start.py)."""
+
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """As `--format` takes it."""
+        ...
+
+    @property
+    def reads(self) -> pa.Schema:
+        """The columns of the rows that it is given."""
+        ...
+
+    @property
+    def read(self) -> int:
+        """Rows read."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Each format has a row, so that it will not end without one."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, "Exporter"]:
+        """The formats by the folder within that each has; an export of one format has it in "", the folder itself."""
+        ...
+
+    def add(self, rows: pa.Table) -> Iterator[Piece]:
+        """More rows, in order."""
+        ...
+
+    def end(self) -> Iterator[Piece]:
+        """The rest of the data and all other files; raises ProblemError where a file would have no row."""
+        ...
+
+
 class Exporter:
     """One export of rows in a format."""
 
@@ -71,6 +110,31 @@ class Exporter:
         self._source = source
         self._problems = WholeProblems()
         self._files = form.files(self.schema, options)
+
+    @property
+    def name(self) -> str:
+        """The format's."""
+        return self.form.name
+
+    @property
+    def reads(self) -> pa.Schema:
+        """The format's."""
+        return self.form.reads
+
+    @property
+    def read(self) -> int:
+        """Rows read."""
+        return self.counts.read
+
+    @property
+    def ready(self) -> bool:
+        """It has a row."""
+        return self.counts.written > 0
+
+    @property
+    def parts(self) -> Mapping[str, "Exporter"]:
+        """Itself."""
+        return {"": self}
 
     def add(self, rows: pa.Table) -> Iterator[Piece]:
         """More rows, in order (COLUMNS); the pieces of the data that are ready by then."""

@@ -37,6 +37,26 @@ FormatName = Literal[
 ]
 """As `--format` takes them; the object of each is in registry.py."""
 
+SftFormat = Literal[
+    "trl-messages",
+    "trl-prompt-completion",
+    "trl-prompt-completion-text",
+    "llamafactory-alpaca",
+    "llamafactory-sharegpt",
+    "axolotl-chat",
+    "axolotl-input-output",
+    "bespoke-stratos",
+    "openrlhf",
+    "verl-sft",
+    "prime-rl",
+    "nemo-rl-sft",
+]
+RlFormat = Literal["verl-rl", "trl-grpo", "openrlhf-rl", "nemo-rl-grpo", "verifiers"]
+"""Those that a cold start has of either kind."""
+
+ExportName = Literal[FormatName, "cold-start"]
+"""A format, or what is made of two (cold_start.py)."""
+
 FileType = Literal["parquet", "jsonl"]
 
 ProblemColumn = Literal["problem_id", "answer", "license"]

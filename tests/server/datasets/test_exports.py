@@ -23,7 +23,7 @@ from student.errors import ProblemError
 from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.exports import encoders
 from student.exports.export import main
-from student.exports.names import FileType, FormatName
+from student.exports.names import ExportName, FileType, FormatName
 from student.exports.registry import FORMATS
 from student.measures.results import Measures, Step
 from student.tags import RLT
@@ -110,7 +110,7 @@ def test_a_line_is_one_that_json_reads_although_the_text_holds_line_separators()
 
 
 def unpacked(asked: ExportQuery, tables: Iterable[pa.Table], folder: Path) -> dict[str, bytes]:
-    """The files of a trainer's format as it is handed out, by name."""
+    """The files of a trainer's format as it is handed out, by their path in it."""
 
     async def joined() -> bytes:
         encoder = DOWNLOADS[asked.format].encoder(DATASET, asked)
@@ -118,23 +118,37 @@ def unpacked(asked: ExportQuery, tables: Iterable[pa.Table], folder: Path) -> di
 
     with zipfile.ZipFile(io.BytesIO(asyncio.run(joined()))) as archive:
         archive.extractall(folder)
-    return {path.name: path.read_bytes() for path in (folder / f"ds_1-{asked.format}").iterdir()}
+    return files_of(folder / f"ds_1-{asked.format}")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What a folder holds, but for the settings of a command."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "settings.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
-    ("form", "file_type"), [(name, kind) for name, form in FORMATS.items() for kind in form.file_types]
+    ("form", "file_type"),
+    [*((name, kind) for name, form in FORMATS.items() for kind in form.file_types), ("cold-start", "parquet")],
 )
 def test_a_trainers_format_is_the_very_folder_that_rlt_export_writes(
-    form: FormatName, file_type: FileType, tmp_path: Path
+    form: ExportName, file_type: FileType, tmp_path: Path
 ) -> None:
     step = Measures(steps=(Step(start=0, stop=9, credit=0.5),))
-    made = [row.model_copy(update={"measures": step, "answer": "2"}) for row in rows(9)]
+    told = {"measures": step, "answer": "2"}
+    made = [row.model_copy(update={**told, "question": f"{row.problem_id}?"}) for row in rows(9)]
     shards = [table(made[first : first + 4]) for first in (0, 4, 8)]  # whole problems, as units are
     pq.write_table(pa.concat_tables(shards), tmp_path / "rows.parquet", row_group_size=4)
     asked = {"format": form, "file_type": file_type}
     main(ExportConfig.model_validate({"rows": str(tmp_path / "rows.parquet"), "out": str(tmp_path / "out"), **asked}))
-    theirs = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "settings.json"}
-    assert unpacked(ExportQuery.model_validate(asked), shards, tmp_path) == theirs
+    assert unpacked(ExportQuery.model_validate(asked), shards, tmp_path) == files_of(tmp_path / "out")
+
+
+def test_a_cold_start_that_lacks_one_of_its_files_sends_no_byte() -> None:
+    encoder = DOWNLOADS["cold-start"].encoder(DATASET, ExportQuery(format="cold-start"))
+    assert encoder.add(table(rows(9))) == b""  # one question: all of its rows fall to one file
+    with pytest.raises(ProblemError, match=r"ds_1: of its 9 rows none fell to"):
+        encoder.end()
 
 
 def test_a_trainers_format_of_which_there_is_no_row_sends_no_byte(tmp_path: Path) -> None:

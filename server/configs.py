@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from student.cli import Verb
 from student.config import Config
-from student.configs import ModelSettings, RewardConfig, ScoringSettings
+from student.configs import ModelSettings, PilotSettings, RewardConfig, ScoringSettings
 from student.tags import TagStyle
 
 DEMO_MODELS = Path("demo/seed-0/models")
@@ -121,6 +121,15 @@ class Limits(Config):
     """Let dataset requests read files and folders of the server's own machine by path."""
 
 
+class DryRunSettings(PilotSettings):
+    """What a dry run of a dataset tries, and for how long."""
+
+    at_most: int = Field(64, gt=0)
+    """Problems at most."""
+    seconds: float = Field(300, gt=0)
+    """Longest dry run: what is whole by then is the pilot. One is made at a time."""
+
+
 class ServiceConfig(EngineSettings, StudentSettings, JobSettings):
     """What a service and its workers have in common."""
 
@@ -151,6 +160,8 @@ class ServeConfig(ServiceConfig):
     """Port to listen on; 0 picks a free one."""
     limits: Limits = Limits()
     """What one caller may ask for, and how much the service takes on."""
+    dry_run: DryRunSettings = DryRunSettings()
+    """What a dry run of a dataset tries, and for how long."""
     shutdown_seconds: float = Field(20, gt=0)
     """How long requests may go on after SIGTERM."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, 
 
 from student.curation import settings as curation
 from student.curation.report import SelectionReport
+from student.estimates import Comparison, Estimate
 from student.explanations import Score
 from student.measures import results
 from student.tags import TagStyle
@@ -312,6 +313,8 @@ class DatasetRequest(Body):
     """Rows that repeat others of the dataset, found at its end, before best_of; unset looks for none."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Each row's own seed is derived from this, its problem and its number, as `rlt explain` does."""
+    estimate: Estimate | None = None
+    """What a dry run of this request answered; the dataset then tells what came of it (`against_estimate`)."""
     metadata: dict[str, str] = Field(default_factory=dict, max_length=16)
     """The caller's own notes."""
 
@@ -382,6 +385,14 @@ class Counts(Answer):
     """Sampled tokens."""
 
 
+class AgainstEstimate(Answer):
+    """What a dataset has taken, or took, beside its estimate."""
+
+    tokens: Comparison
+    seconds: Comparison | None
+    """Whole seconds since its source was read; null after a retry, which makes few of the rows."""
+
+
 class Dataset(Answer):
     """A dataset and how it stands."""
 
@@ -406,6 +417,8 @@ class Dataset(Answer):
     """How the source was read: rows, bad rows with the first reasons, repeated ones."""
     selection: SelectionReport | None
     """What was kept, and why not the rest; null while it is made, and where everything is kept."""
+    against_estimate: AgainstEstimate | None
+    """Where the request came with an estimate, once there is work: how it holds."""
     request: DatasetRequest
     """As it was asked for; problems in the body are left out of it."""
 

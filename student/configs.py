@@ -128,6 +128,25 @@ class SamplingSettings(Config):
     """Texts sampled at a time."""
 
 
+class PilotSettings(Config):
+    """Which problems are tried first."""
+
+    share: float = Field(0.01, gt=0, le=1)
+    """Share of the problems, within the bounds below."""
+    at_least: int = Field(8, gt=0)
+    """Problems at least, where there are so many."""
+    at_most: int = Field(200, gt=0)
+    """Problems at most."""
+    seed: int = 0
+    """Which problems are drawn."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.at_least > self.at_most:
+            raise ValueError(f"at_least ({self.at_least}) is more than at_most ({self.at_most})")
+        return self
+
+
 class SftConfig(Config):
     """Supervised fine-tuning of a causal LM on the completion's tokens."""
 

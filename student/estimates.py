@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,11 @@ from student.errors import ConfigError
 LEVEL = 0.95
 RESAMPLES = 400
 """Bootstrap pilots from which is told how much the draw of the problems moves the time."""
+SHORT_SECONDS = 3.0
+"""A pilot that is over sooner is timed again on its own rows, repeated up to full batches: a fit needs some."""
+PACKING = 0.1
+"""By how much more rows may be packed better or worse than the pilot's, in Parquet."""
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 
 
@@ -81,6 +87,8 @@ class Estimate(BaseModel):
     """What it took, models loaded."""
     teacher_digest: str | None = None
     """Of the weights that wrote it."""
+    rows_at_a_time: int | None = Field(None, gt=0)
+    """So many rows are made at the same time, for `seconds` to hold."""
     remarks: tuple[str, ...] = ()
     """What the figures do not hold for."""
 
@@ -101,6 +109,37 @@ def draw(problems: int, size: int, seed: int) -> list[int]:
     (True, [0, 1, 2, 3, 4])
     """
     return random.Random(seed).sample(range(problems), size)
+
+
+class Reservoir(Generic[T]):
+    """A uniform draw of at most `size` of the items that are added, however many come; memory is that of the draw.
+
+    >>> reservoir = Reservoir(3, seed=0)
+    >>> for item in range(1000):
+    ...     reservoir.add(item)
+    >>> reservoir.seen, len(reservoir.draw(2)), len(reservoir.draw(5))
+    (1000, 2, 3)
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.seen = 0
+        self._size = size
+        self._kept: list[T] = []
+        self._random = random.Random(seed)
+
+    def add(self, item: T) -> None:
+        """Vitter's algorithm R: the i-th item takes the place of a kept one with probability size / i."""
+        self.seen += 1
+        if len(self._kept) < self._size:
+            self._kept.append(item)
+            return
+        place = self._random.randrange(self.seen)
+        if place < self._size:
+            self._kept[place] = item
+
+    def draw(self, count: int) -> list[T]:
+        """So many of the items, or all that are kept, in random order."""
+        return self._random.sample(self._kept, min(count, len(self._kept)))
 
 
 def batch_sizes(rows: int, longest: int) -> list[int]:
@@ -134,6 +173,26 @@ def total(per_problem: Sequence[float], problems: int) -> Quantity:
         return Quantity(value=value)
     error = problems * float(sample.std(ddof=1)) / sqrt(k) * sqrt(1 - k / problems)
     return _around(value, _t(k - 1) * error, known)
+
+
+def packed(plain: Quantity, share: float, files: float) -> Quantity:
+    """Bytes of Parquet in which rows take this share of their JSONL, and its files `files` bytes besides.
+
+    >>> packed(Quantity(value=100, low=80, high=120), 0.5, 10)
+    Quantity(value=60.0, low=45.0, high=77.0)
+    """
+    low = None if plain.low is None else (1 - PACKING) * (files + share * plain.low)
+    high = None if plain.high is None else (1 + PACKING) * (files + share * plain.high)
+    return Quantity(value=files + share * plain.value, low=low, high=high)
+
+
+def repeats(batch_size: int) -> list[int]:
+    """Rows of the batches in which a short pilot is timed again: full ones, which the job will have, and halves.
+
+    >>> repeats(64)
+    [64, 32, 64, 32, 64, 32, 64, 32]
+    """
+    return [batch_size, ceil(batch_size / 2)] * 4
 
 
 Work = Callable[[NDArray[np.int64]], Floats]

@@ -10,6 +10,7 @@ from student.config import Config
 from student.configs import (
     MeasureSettings,
     ModelSettings,
+    PilotSettings,
     ProblemSource,
     RewardConfig,
     SamplingSettings,
@@ -171,25 +172,6 @@ class ExplainConfig(ProblemSource, ModelSettings):
     """What `rlt estimate --out` wrote; what was taken is told beside it at the end."""
     sampling: SamplingSettings = SamplingSettings()
     """How explanations are sampled."""
-
-
-class PilotSettings(Config):
-    """Which problems are tried first."""
-
-    share: float = Field(0.01, gt=0, le=1)
-    """Share of the problems, within the bounds below."""
-    at_least: int = Field(8, gt=0)
-    """Problems at least, where there are so many."""
-    at_most: int = Field(200, gt=0)
-    """Problems at most."""
-    seed: int = 0
-    """Which problems are drawn."""
-
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> Self:
-        if self.at_least > self.at_most:
-            raise ValueError(f"at_least ({self.at_least}) is more than at_most ({self.at_most})")
-        return self
 
 
 class EstimateConfig(ProblemSource, ModelSettings):

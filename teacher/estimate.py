@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,14 +23,17 @@ from student.configs import SamplingSettings
 from student.engine import Engine, Sample, open_engine
 from student.errors import OutputError
 from student.estimates import (
+    SHORT_SECONDS,
     Batch,
     Estimate,
     Quantity,
     batch_sizes,
     draw,
     interval,
+    packed,
     pilot_size,
     reading_time,
+    repeats,
     shown,
     total,
     writing_time,
@@ -51,11 +53,6 @@ from teacher.score import Reader, load_reward_model, score_rows
 RowMaker = Callable[[Task, Sample], Explanation]
 WARM_UP_TOKENS = 2
 """Sampled once before the batches: what is compiled or cached at first comes once in a job, too."""
-
-SHORT_SECONDS = 3.0
-"""A pilot that is over sooner is timed again on its own rows, repeated up to full batches: a fit needs some."""
-PACKING = 0.1
-"""By how much more rows may be packed better or worse than the pilot's, in Parquet."""
 
 
 def main(config: EstimateConfig) -> None:
@@ -148,15 +145,6 @@ def _explain(
         pilot.timed(engine, [tasks[place % len(tasks)] for place in range(size)], sampling, make_row)
 
 
-def repeats(batch_size: int) -> list[int]:
-    """Rows of the batches in which a short pilot is timed again: full ones, which the job will have, and halves.
-
-    >>> repeats(64)
-    [64, 32, 64, 32, 64, 32, 64, 32]
-    """
-    return [batch_size, ceil(batch_size / 2)] * 4
-
-
 def _warm_up(engine: Engine, tasks: Sequence[Task], config: EstimateConfig) -> float:
     """Seconds of the engine's first call."""
     short, started = min(WARM_UP_TOKENS, config.sampling.max_tokens), time.perf_counter()
@@ -217,6 +205,7 @@ def estimated(
         pilot_tokens=sum(tokens),
         pilot_seconds=seconds,
         teacher_digest=digest,
+        rows_at_a_time=config.sampling.batch_size,
         remarks=tuple(_remarks(config, pilot)),
     )
 
@@ -241,10 +230,7 @@ def on_disk(pilot: Pilot, rows: Sequence[Explanation], problems: int, form: str)
     if form == "jsonl":
         return found
     empty, full = _parquet_bytes([]), _parquet_bytes(rows)
-    share = (full - empty) / sum(lines)
-    low = None if found.low is None else (1 - PACKING) * (empty + share * found.low)
-    high = None if found.high is None else (1 + PACKING) * (empty + share * found.high)
-    return Quantity(value=empty + share * found.value, low=low, high=high)
+    return packed(found, (full - empty) / sum(lines), empty)
 
 
 def _parquet_bytes(rows: Sequence[Explanation]) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from server.configs import Limits, ServeConfig
-from server.datasets.datasets import dataset_spec, store_problems
+from server.datasets.datasets import DatasetSpec, dataset_spec, store_problems
+from server.datasets.estimates import check_estimate
 from server.datasets.sources import check_columns, check_file_name, check_name
 from server.errors import Invalid, NotFound, TooMany, Unavailable
 from server.jobs.jobs import job_folder
@@ -24,15 +25,7 @@ MEASURED: tuple[Measure, ...] = ("reward", "rss", "rkl", "gain", "leak", "repeti
 async def make_dataset(parts: Parts, body: DatasetRequest, claim: Claim | None) -> Job:
     """A new job, queued; with a claim that was made before, the job of that. Raises Invalid, NotFound, Unavailable or
     TooMany where the request cannot be carried out."""
-    body = await _checked(parts, body)
-    teachers = the_teachers(parts)
-    spec = dataset_spec(
-        body,
-        model=teachers.known(body.model).name,
-        tags=body.tags or teachers.tags,
-        unit_problems=parts.config.unit_problems,
-        local=limits_of(parts).local_sources,
-    )
+    spec = await checked_spec(parts, body)
     job_id = new_id("ds_")
     if body.problems is not None:
         await store_problems(parts.storage, job_id, body.problems)
@@ -43,10 +36,23 @@ async def make_dataset(parts: Parts, body: DatasetRequest, claim: Claim | None) 
     return job
 
 
+async def checked_spec(parts: Parts, body: DatasetRequest) -> DatasetSpec:
+    """The request as its job would be told it; raises as `make_dataset` does."""
+    body = await _checked(parts, body)
+    teachers = the_teachers(parts)
+    return dataset_spec(
+        body,
+        model=teachers.known(body.model).name,
+        tags=body.tags or teachers.tags,
+        unit_problems=parts.config.unit_problems,
+        local=limits_of(parts).local_sources,
+    )
+
+
 async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
     """The request within the service's limits; raises Invalid, NotFound, Unavailable or TooMany where it is not."""
     limits = limits_of(parts)
-    the_teachers(parts).known(body.model)
+    check_estimate(body, the_teachers(parts).known(body.model).digest)
     check_columns(body.columns)
     if body.source is not None:
         check_name(body.source, limits.local_sources)

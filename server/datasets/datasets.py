@@ -9,19 +9,20 @@ A row's own failure is a row with its `error`; a retry makes those anew and copi
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from server.datasets.estimates import against_estimate, check_rows
 from server.datasets.further import FurtherSamples, check_share, share
 from server.datasets.selection import read_held_out, rules_of, select_shards, selected, store_held_out
 from server.datasets.shards import UNIT_ROWS, UNIT_TOKENS, read_table, rows_of, write_rows
-from server.datasets.sources import ProblemReader, open_name
+from server.datasets.sources import ProblemReader, open_file, open_source, problem_lines
 from server.errors import ApiError, EngineRefused, NotFound, ServerError
 from server.jobs.jobs import JobRejected, Jobs, Prepared, Progress, UnitOutcome, job_folder
 from server.jobs.unit_inputs import Item, UnitInputs
@@ -33,13 +34,12 @@ from server.teaching.teachers import Teachers
 from server.teaching.understanding import Student
 from server.together import together
 from server.wire import Counts, Dataset, DatasetRequest, ProblemBody
-from student.curation.contamination import questions_of
+from student.curation.contamination import Question, questions_of
 from student.curation.selection import Rules
 from student.engine import sample_seed
 from student.errors import ConfigError, ProblemError, ScoringError
 from student.explanations import Explanation
 from student.problems import Problem
-from student.rows import Row, RowSource, open_rows
 from student.tags import STYLES, TagStyle
 
 PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "question", "solution", "answer", "license")])
@@ -109,6 +109,7 @@ def described(job: Job, progress: Progress) -> Dataset:
         error=job.error,
         intake=job.result.get("intake", {}),
         selection=selection,
+        against_estimate=against_estimate(request, job, progress),
         request=request,
     )
 
@@ -121,11 +122,7 @@ def inline_path(job_id: str) -> str:
 async def store_problems(storage: Storage, job_id: str, problems: Sequence[ProblemBody]) -> None:
     """Writes the problems of a request's body, to be read by `prepare`."""
 
-    def write(file: BinaryIO) -> None:
-        for problem in problems:
-            file.write(problem.model_dump_json().encode() + b"\n")
-
-    await storage.write_whole(inline_path(job_id), write)
+    await storage.write_whole(inline_path(job_id), lambda file: file.writelines(problem_lines(problems)))
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,8 @@ class DatasetKind:
         reader: ProblemReader | None = None
         try:
             with tempfile.TemporaryDirectory() as folder:
-                rows = await self._open_source(job.id, spec, Path(folder))
+                stored = self._storage.stream(inline_path(job.id))
+                rows = await open_source(spec.request, stored, self._files, Path(folder), spec.local_sources)
                 reader = ProblemReader(rows, spec.request.columns, STYLES[spec.tags])
                 problems = reader.read(spec.request.limit, spec.request.skip_invalid)
                 items = await self._inputs(job).write(map(_stored, problems))
@@ -165,6 +163,7 @@ class DatasetKind:
         except (ProblemError, ConfigError, NotFound) as error:
             intake = {"intake": reader.summary()} if reader else {}
             raise JobRejected(str(error), intake) from error
+        check_rows(spec.request, items)
         check_share(spec.request, min(spec.unit_problems, items), items)
         return Prepared(self._inputs(job).units(items), items, {"intake": reader.summary()})
 
@@ -175,7 +174,7 @@ class DatasetKind:
         problems = await self._problems(job, number)
         kept = await self._kept(previous)
         rules, tokens = await self._rules_of(job), _share(job, len(problems))
-        made = await unmixed(self._the_teachers, lambda: self._make(spec, problems, kept, rules, tokens), spec.model)
+        made = await unmixed(self._the_teachers, lambda: self.make(spec, problems, kept, rules, tokens), spec.model)
         rows = [each.row for each in made]
         await self._storage.write_whole(shard_path, lambda file: write_rows(file, rows))
         return _outcome(made)
@@ -209,30 +208,10 @@ class DatasetKind:
         unit_problems = DatasetSpec.of(job).unit_problems
         return UnitInputs(self._storage, f"{job_folder(job.id)}/problems", PROBLEM_SCHEMA, unit_problems)
 
-    async def _open_source(self, job_id: str, spec: DatasetSpec, folder: Path) -> RowSource:
-        """The rows of what the request names; what is in storage is first copied into `folder`."""
-        request = spec.request
-        if request.source is not None:
-            return await asyncio.to_thread(open_name, request.source, request.split, spec.local_sources)
-        if request.file_id is not None:
-            return await self._open_file(request.file_id, folder, request.split)
-        path = folder / "problems.jsonl"
-        await _copy(self._storage.stream(inline_path(job_id)), path)
-        return _opened(path, "problems", request.split)
-
-    async def _open_file(self, file_id: str, folder: Path, split: str = "train") -> RowSource:
-        """The rows of an uploaded file, of which a copy is made in `folder`."""
-        file = await self._files.get(file_id)
-        path = folder / f"{file_id}{Path(file.filename).suffix}"
-        await _copy(self._files.stream(file_id), path)
-        return _opened(path, file.filename, split)
-
     async def _keep_held_out(self, job: Job, spec: DatasetSpec, folder: Path) -> None:
         """Stores the questions of the test sets, which may be deleted before the dataset is made."""
-        sources = [await self._open_file(file_id, folder) for file_id in spec.request.contamination.file_ids]
-        if sources:
-            questions = await asyncio.to_thread(lambda: [each for source in sources for each in questions_of(source)])
-            await store_held_out(self._storage, job.id, questions)
+        if spec.request.contamination.file_ids:
+            await store_held_out(self._storage, job.id, await read_tests(self._files, spec.request, folder))
 
     async def _rules_of(self, job: Job) -> Rules:
         """By which rows are kept; those of the last job that was asked for are remembered."""
@@ -254,10 +233,11 @@ class DatasetKind:
         rows = await asyncio.to_thread(lambda: rows_of(read_table(BytesIO(data))))
         return {(row.problem_id, row.sample): row for row in rows if row.error is None}
 
-    async def _make(
+    async def make(
         self, spec: DatasetSpec, problems: Sequence[Problem], kept: Mapping[Key, Explanation], rules: Rules, tokens: int
     ) -> list[Made]:
-        """The unit's rows, problem by problem, selected; `tokens` are for further samples of those that need them."""
+        """The rows of a unit of these problems, one by one, selected; `tokens` are for further samples of those that
+        need them."""
         groups = await together([self._of_problem(spec, problem, kept, _samples(spec)) for problem in problems])
         more = FurtherSamples(spec.request, problems, tokens)
         while due := more.due([[made.row for made in group] for group in groups]):
@@ -299,6 +279,12 @@ class DatasetKind:
         return self._student
 
 
+async def read_tests(files: Files, request: DatasetRequest, folder: Path) -> list[Question]:
+    """The questions of the test sets that the request names; copies of the files are made in `folder`."""
+    sources = [await open_file(files, file_id, folder) for file_id in request.contamination.file_ids]
+    return await asyncio.to_thread(lambda: [each for source in sources for each in questions_of(source)])
+
+
 async def unmixed(teachers: Teachers, make: Callable[[], Awaitable[T]], model: str | None = None) -> T:
     """What `make` returns, made again where weights were exchanged meanwhile: those of `model`, or any."""
 
@@ -310,26 +296,6 @@ async def unmixed(teachers: Teachers, make: Callable[[], Awaitable[T]], model: s
         made = await make()
         if await stamp() == before:
             return made
-
-
-async def _copy(chunks: AsyncIterator[bytes], path: Path) -> None:
-    with path.open("wb") as copy:
-        async for chunk in chunks:
-            await asyncio.to_thread(copy.write, chunk)
-
-
-def _opened(path: Path, name: str, split: str) -> RowSource:
-    """The rows of a copy, under the name that its owner knows."""
-    opened = open_rows(str(path), split)
-    return RowSource(name, opened.form, _named(opened.rows, str(path), name))
-
-
-def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:
-    """The rows of a copy; what cannot be read is told under the name that its owner knows."""
-    try:
-        yield from rows
-    except ProblemError as error:
-        raise ProblemError(str(error).replace(path, name)) from error
 
 
 def _chosen(group: Sequence[Made], rules: Rules) -> list[Made]:

@@ -5,19 +5,22 @@ million rows take the memory of one. Bad rows are counted with the first reasons
 at the end, before any work.
 """
 
+import asyncio
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from server.errors import Invalid
+from server.state.files import Files
+from server.wire import DatasetRequest, ProblemBody
 from student.errors import ProblemError
 from student.problem_files import Intake, SideFile, read_row
 from student.problems import Problem
 from student.row_layouts import SYNONYMS, RowReader
-from student.rows import FORMATS, RowSource, open_rows
+from student.rows import FORMATS, Row, RowSource, open_rows
 from student.tags import Tags
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w.-]+)?")
@@ -60,6 +63,53 @@ def open_name(source: str, split: str, local: bool) -> RowSource:
     if not local and (not HUB_NAME.fullmatch(source) or Path(source.partition(":")[0]).exists()):
         raise ProblemError(f"{source}: no dataset of the hub; check the name, or upload the file")
     return open_rows(source, split)
+
+
+async def open_source(
+    request: DatasetRequest, inline: AsyncIterator[bytes], files: Files, folder: Path, local: bool
+) -> RowSource:
+    """The rows of what the request names; what is not read in place is first copied into `folder`. `inline` is the
+    problems of its body, as `problem_lines` writes them. Raises ProblemError or NotFound."""
+    if request.source is not None:
+        return await asyncio.to_thread(open_name, request.source, request.split, local)
+    if request.file_id is not None:
+        return await open_file(files, request.file_id, folder, request.split)
+    path = folder / "problems.jsonl"
+    await _copy(inline, path)
+    return _opened(path, "problems", request.split)
+
+
+async def open_file(files: Files, file_id: str, folder: Path, split: str = "train") -> RowSource:
+    """The rows of an uploaded file, of which a copy is made in `folder`."""
+    file = await files.get(file_id)
+    path = folder / f"{file_id}{Path(file.filename).suffix}"
+    await _copy(files.stream(file_id), path)
+    return _opened(path, file.filename, split)
+
+
+def problem_lines(problems: Sequence[ProblemBody]) -> Iterator[bytes]:
+    """The problems of a request's body as JSONL."""
+    return (problem.model_dump_json().encode() + b"\n" for problem in problems)
+
+
+async def _copy(chunks: AsyncIterator[bytes], path: Path) -> None:
+    with path.open("wb") as copy:
+        async for chunk in chunks:
+            await asyncio.to_thread(copy.write, chunk)
+
+
+def _opened(path: Path, name: str, split: str) -> RowSource:
+    """The rows of a copy, under the name that its owner knows."""
+    opened = open_rows(str(path), split)
+    return RowSource(name, opened.form, _named(opened.rows, str(path), name))
+
+
+def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:
+    """The rows of a copy; what cannot be read is told under the name that its owner knows."""
+    try:
+        yield from rows
+    except ProblemError as error:
+        raise ProblemError(str(error).replace(path, name)) from error
 
 
 class ProblemReader:

@@ -58,6 +58,7 @@ class LocalEngine:
     """Samples by transformers in a thread; made by `open_local`."""
 
     name: Literal["transformers"] = "transformers"
+    places = BATCH_ROWS
 
     def __init__(
         self,

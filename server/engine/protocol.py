@@ -74,6 +74,10 @@ class TeacherEngine(Protocol):
     def context_tokens(self) -> int | None:
         """The longest sequence it can hold; None where it names no limit."""
 
+    @property
+    def places(self) -> int:
+        """Samples that it works on at a time; the others wait."""
+
     async def generate(self, asked: Generation) -> Generated:
         """One sample, whole."""
 

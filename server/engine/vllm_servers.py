@@ -45,6 +45,7 @@ class VllmServers:
         """Where the present weights came from, as `reload` named it; None: the servers have those they began with."""
         self.api_key = key or os.environ.get(KEY_VARIABLE)
         self._pool = Pool([Server(url.rstrip("/")) for url in urls], concurrency)
+        self.places = concurrency * len(urls)
         self._end_ids = list(end_ids)
         self._adapters: dict[str, str] = {}
         self._session = _session(self.api_key)

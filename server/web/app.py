@@ -3,7 +3,7 @@
     request id, log and figures -> errors as problems -> key and rate -> length of the body -> route
 
 Routes reach the service's parts by `request.app.state`: `parts` (service.py), `gate` (gate.py), `metrics`
-(metrics.py) and `stopping`, an event that is set once the service was told to end.
+(metrics.py), `stopping`, an event that is set once the service was told to end, and `dry_run`, the lock of dry runs.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ def create_app(parts: Parts) -> FastAPI:
         middleware=_middleware(parts, config, metrics),
     )
     app.state.parts, app.state.gate, app.state.metrics = parts, gate, metrics
-    app.state.stopping = asyncio.Event()
+    app.state.stopping, app.state.dry_run = asyncio.Event(), asyncio.Lock()
     problems.install(app)
     for resource in (explanations, scores, datasets, chat, models, files, batches, admin, health):
         app.include_router(resource.router)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from server.configs import EngineSettings, Limits, ServeConfig
 from server.jobs.jobs import Jobs
@@ -62,6 +63,7 @@ class Served:
     parts: Parts
     server: Server
     loop: asyncio.AbstractEventLoop
+    app: FastAPI
 
     def hold(self) -> None:
         """The scripted teacher writes nothing more, for now."""
@@ -88,10 +90,10 @@ def on_a_port(folder: Path, script: Script | None = None, **limits: Any) -> Iter
     async def run(listener: socket.socket) -> None:
         async with parts_without_models(config, script) as parts:
             settings = uvicorn_settings(config)
-            settings.app = create_app(parts)
+            settings.app = app = create_app(parts)
             server = Server(settings, ready.set)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            found.append(Served(url, parts, server, asyncio.get_running_loop()))
+            found.append(Served(url, parts, server, asyncio.get_running_loop(), app))
             await server.serve(sockets=[listener])
 
     with socket.socket() as listener:

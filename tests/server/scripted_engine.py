@@ -19,6 +19,7 @@ class ScriptedEngine:
 
     name = "scripted"
     version = "0"
+    places = 64
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, text: Callable[[Generation], str], context_tokens: int | None = None
@@ -31,7 +32,8 @@ class ScriptedEngine:
         self.reloads: list[str] = []
         self.bad: dict[str, Exception] = {}
         """Folders that cannot be loaded, and what happens then."""
-        self._tokenizer, self._text = tokenizer, text
+        self.text = text
+        self._tokenizer = tokenizer
 
     async def generate(self, asked: Generation) -> Generated:
         """One sample, whole."""
@@ -45,8 +47,9 @@ class ScriptedEngine:
             raise EngineRefused(f"no adapter {asked.adapter!r}")
         self.running += 1
         try:
-            ids = encode(self._tokenizer, self._text(asked))
-            texts = pieces(self._tokenizer, ids, self._text(asked))
+            written = self.text(asked)
+            ids = encode(self._tokenizer, written)
+            texts = pieces(self._tokenizer, ids, written)
             for token, text in list(zip(ids, texts, strict=True))[: asked.max_tokens]:
                 await self.may_go.wait()
                 await asyncio.sleep(0)

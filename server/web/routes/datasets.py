@@ -12,6 +12,7 @@ from server.datasets.archives import Source
 from server.datasets.dataset_requests import make_dataset
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, described
+from server.datasets.dry_runs import dry_run as estimate_of
 from server.datasets.exports import DOWNLOADS, ExportQuery, export
 from server.datasets.shards import Include
 from server.errors import WrongState
@@ -20,8 +21,10 @@ from server.service import Parts
 from server.state.idempotency import Claim
 from server.state.tables import TERMINAL, Job
 from server.web.access import Caller, needs
+from server.web.disconnects import unless_gone
 from server.web.events import EventStream, event
 from server.wire import Answer, Dataset, DatasetRequest, Page
+from student.estimates import Estimate
 from student.explanations import Explanation
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -51,20 +54,34 @@ class Deleted(Answer):
     deleted: bool = True
 
 
-@router.post("", status_code=202, summary="Make a dataset")
+@router.post(
+    "",
+    status_code=202,
+    response_model=Dataset,
+    responses={200: {"model": Estimate, "description": "With dry_run: what it would take."}},
+    summary="Make a dataset, or tell what it would take",
+)
 async def create_dataset(
     request: Request,
     response: Response,
     body: Annotated[DatasetRequest, Body(openapi_examples={"inline": {"value": EXAMPLE}})],
     caller: Annotated[Caller, needs("datasets")],
     idempotency_key: UsedKey = None,
-) -> Dataset:
+    dry_run: Annotated[bool, Query(description="Make nothing, tell what it would take.")] = False,
+) -> Response | Dataset:
     """Explains every problem `n` times, in the background and through restarts. Follow it by GET, or its `/events`.
 
     Problems come in the body, as a file that was uploaded, or by a name of the Hugging Face hub. The rows are those
     that `rlt explain` writes; one that cannot be made says why in its `error`, and `/retry` makes those anew.
+
+    With `dry_run` the request is checked, a pilot of its problems explained (and scored, where asked for), and the
+    answer is an estimate of tokens, seconds and bytes with 95 % intervals, while you wait. Nothing is made. Sent with
+    the real request as its `estimate`, the dataset tells what came of it.
     """
     parts: Parts = request.app.state.parts
+    if dry_run:
+        told = await unless_gone(request, estimate_of(parts, body, request.app.state.dry_run))
+        return Response(told.model_dump_json(), media_type="application/json")
     claim = Claim.of("POST /v1/datasets", caller.id, idempotency_key, await request.body())
     job = await make_dataset(parts, body, claim)
     response.headers["location"] = f"/v1/datasets/{job.id}"

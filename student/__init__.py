@@ -13,6 +13,8 @@ engine        what samples text, transformers or vLLM; engine.py, engine_vllm.py
 distillation  training a student on question, thought, solution; distill.py on sft.py
 lesson        a row to train on as text; exports/ writes lessons in the formats of other trainers
 evaluation    sampling a student's solutions and grading them; evaluate.py, grading.py
+manifest      where a row is from and what was found of it, without its texts; manifests.py
+card          what a dataset says of itself, for people and for the hub; cards/
 estimate      what a job will take, with an interval, from a pilot of some of its problems; estimates.py
 verb          a word after `rlt`; cli.py, its settings in configs.py
 

@@ -397,7 +397,7 @@ class SelectConfig(Config):
     more: tuple[str, ...] = ()
     """Further rows, such as those of `rlt resample` once they are scored; any number of files."""
     out: str
-    """Folder for all rows with their verdicts (rows.parquet) and the counts (report.json)."""
+    """Folder for all rows with their verdicts (rows.parquet), manifests, the counts and a dataset card."""
     tags: TagStyle = "rlt"
     """Tag style."""
     skip_invalid: bool = False

@@ -6,20 +6,27 @@ The rows are read twice: once to judge each alone and to note what takes all of 
 verdict. Texts are never held, and the same is made each time, so a killed run simply begins again.
 
     OUT/rows.parquet    all rows: kept, dropped and failed; `rlt distill` trains on the kept ones
+    OUT/manifest.jsonl  the manifest of each row, in the same order
+    OUT/README.md       the card of the dataset, with pictures in OUT/card
     OUT/report.json     counts a reason, distributions; written last, so a folder that has it is whole
     OUT/settings.json   the settings it was made with
 
 Left out: a selection by other rows than those of one file, and changing any row.
 """
 
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from student.cards.card import PICTURES, About, card_files
+from student.cards.census import census_of
+from student.cards.recipe import recipe_of
 from student.config import remember
 from student.configs import SelectConfig
 from student.curation.contamination import HeldOut
@@ -27,12 +34,14 @@ from student.curation.report import SelectionReport, told
 from student.curation.selection import Rules, Selection
 from student.errors import OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, stream_explanations
+from student.manifests import manifest_of
 from student.problem_files import whole_file
 from student.rows import DATASET_ROWS
 from student.tags import STYLES
 
 REPORT = "report.json"
 SETTINGS = "settings.json"
+MANIFEST = "manifest.jsonl"
 ROWS_AT_A_TIME = 128
 """Rows that are Python objects at once: of 16,384 tokens each they take 100 MB."""
 GROUP_ROWS = 8192
@@ -70,8 +79,10 @@ def select(config: SelectConfig, out: Path) -> SelectionReport:
         selection.settle()
         (out / SETTINGS).unlink(missing_ok=True)
         remember(config, out / SETTINGS)
-        _write(_judged(config, selection), len(selection), out / DATASET_ROWS)
+        with whole_file(out / MANIFEST) as manifest:
+            _write(_told(_judged(config, selection), manifest), len(selection), out / DATASET_ROWS)
         report = selection.report()
+    _write_card(config, report, out)
     with whole_file(out / REPORT) as file:
         file.write(report.model_dump_json(indent=2) + "\n")
     return report
@@ -97,6 +108,22 @@ def _judged(config: SelectConfig, selection: Selection) -> Iterator[Explanation]
         rows += 1
     if rows != len(selection):
         raise ProblemError(f"{config.rows}: it changed while it was read; run the same command again")
+
+
+def _told(rows: Iterator[Explanation], manifest: TextIO) -> Iterator[Explanation]:
+    """The rows, each with its line in the manifest."""
+    for row in rows:
+        manifest.write(manifest_of(row).model_dump_json() + "\n")
+        yield row
+
+
+def _write_card(config: SelectConfig, report: SelectionReport, out: Path) -> None:
+    recipe = recipe_of(out, config.model_dump(mode="json"))
+    about = About(out.resolve().name, report.problems, report.problems_kept, recipe)
+    shutil.rmtree(out / PICTURES, ignore_errors=True)
+    for name, data in card_files(census_of(out / DATASET_ROWS), about).items():
+        with whole_file(out / name, "wb") as file:
+            file.write(data)
 
 
 def _write(rows: Iterator[Explanation], count: int, path: Path) -> None:

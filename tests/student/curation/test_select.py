@@ -16,6 +16,7 @@ from student.curation.select import main, select
 from student.curation.settings import Duplicates, Filters, Ranking
 from student.errors import ConfigError, OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, Score, Verdict, read_explanations
+from student.manifests import Manifest, manifest_of
 from student.measures.results import Measures
 from student.tags import RLT
 
@@ -192,7 +193,8 @@ def test_all_rows_stay_in_the_folder_which_is_read_as_explanations(
     main(config)
     main(config)
     assert "nothing to do" in capsys.readouterr().out
-    assert sorted(path.name for path in out.iterdir()) == ["report.json", "rows.parquet", "settings.json"]
+    files = {"README.md", "card", "manifest.jsonl", "report.json", "rows.parquet", "settings.json"}
+    assert {path.name for path in out.iterdir()} == files
     assert pq.read_schema(out / "rows.parquet").equals(SCHEMA)
     made = read_explanations(str(out), RLT)
     assert made == [filtered(each, config.filters) for each in rows]
@@ -250,3 +252,19 @@ def test_further_files_are_selected_with_the_first_each_row_once(tmp_path: Path)
     made = read_explanations(str(tmp_path / "out"), RLT)
     assert [(each.id, each.kept) for each in made] == [("a-0", False), ("a-1", True)]
     assert made[0].score == Score(reward=-2, rss=-2, ss_mean=-1, ss_min=-2)
+
+
+def test_each_row_has_its_manifest_and_the_folder_loads_as_its_card_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    out = tmp_path / "selected"
+    rows = [row("a", 0, -1, license="MIT"), row("a", 1, -2), row("b", 0, error="too long")]
+    main(arguments(source_of(tmp_path, rows), out, "--filters.at-least", "reward=-1.5"))
+    manifests = [Manifest.model_validate_json(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert manifests == [manifest_of(each) for each in read_explanations(str(out), RLT)]
+    assert [each.kept for each in manifests] == [True, False, False]
+    cache = str(tmp_path / "cache")
+    assert datasets.load_dataset(str(out), cache_dir=cache)["train"]["id"] == ["a-0"]
+    assert datasets.load_dataset(str(out), "all", cache_dir=cache)["train"]["id"] == ["a-0", "a-1", "b-0"]

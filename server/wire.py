@@ -153,7 +153,7 @@ class ScoreRequest(Body):
     per_token: bool = False
     """Add the numbers of every token."""
     per_step: bool = False
-    """Add the numbers of every step: what stands between blank lines."""
+    """Add the numbers of every step. Steps end at blank lines; without any at lines, sentences or equations."""
     measures: bool = False
     """Add what else `rlt score` measures: gain, leak, repetition, length."""
     answer: str | None = None
@@ -180,7 +180,7 @@ class TokenScore(Answer):
 
 
 class StepScore(Answer):
-    """One step of the explanation: the text up to the next blank line, which belongs to it."""
+    """One step of the explanation; joined, their texts are the explanation."""
 
     text: str
     start: int

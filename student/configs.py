@@ -103,6 +103,10 @@ class MeasureSettings(Config):
 
     gain: bool = True
     """How much likelier the solution becomes by the explanation; one more passage a problem is read, without it."""
+    step_credit: bool = False
+    """How much of the gain each step brings; the explanation is read once more, with the solution behind each step."""
+    most_steps: int = Field(32, gt=1)
+    """Steps of an explanation at most; where it has more, neighbours are joined."""
     leak: bool = True
     """How surely the explanation announces the solution, copies it or refers to it instead of deriving it."""
     repetition: bool = True

@@ -8,7 +8,7 @@ students are distilled on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,10 @@ class Passage:
     def solution_ids(self) -> list[int]:
         """The solution's tokens."""
         return self.input_ids[self.solution.start : self.solution.stop]
+
+    def solution_only(self) -> "Passage":
+        """The same row, its explanation counted to what stands before: read, and not asked about."""
+        return replace(self, explanation=range(self.explanation.stop, self.explanation.stop))
 
 
 def assemble(

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from student.configs import RewardConfig
 from student.errors import ScoringError
 from student.explanations import Score
+from student.measures.steps import tokens_before
 from student.reading import Passage, StudentFormat
 from student.rewards import ESTIMATORS, score_explanation
 from student.scoring.alignment import Span, common_spans, kl_of_spans, plain_ids, same_tokens, token_ends
@@ -156,6 +157,18 @@ class RewardModel:
         return self.student_format.read(
             draft.question, self._student_ids(draft), draft.solution, max_tokens=self.student.max_tokens
         )
+
+    def readings(self, draft: Draft, pieces: Sequence[str]) -> list[Passage]:
+        """What the student reads before the first of the pieces of an explanation, and after each of them.
+
+        Only the solution is asked about. Raises ScoringError as `passage` does.
+        """
+        ids, tokenizer = self._student_ids(draft), self.student_format.tokenizer
+        limit = self.student.max_tokens
+        return [
+            self.student_format.read(draft.question, ids[:count], draft.solution, limit).solution_only()
+            for count in tokens_before(tokenizer, ids, draft.explained.text, pieces)
+        ]
 
     def _sampled_kl(
         self, drafts: Sequence[Draft], teacher_logps: Sequence[Tensor | None], logps: Sequence[PassageLogps]

@@ -34,8 +34,8 @@ from teacher.reward_model import Draft, RewardModel, Sighting
 ROWS_AT_A_TIME = 256
 """Rows that are scored and then written together."""
 _NO_GAIN = (
-    "measures.gain: left out, since the servers (scoring.urls) hold the student at reward.temperature alone and the "
-    "gain is read at 1; use --reward.temperature 1, or leave scoring.urls out"
+    "measures.gain and measures.step-credit: left out, since the servers (scoring.urls) hold the student at "
+    "reward.temperature alone and both are read at 1; use --reward.temperature 1, or leave scoring.urls out"
 )
 
 
@@ -54,7 +54,7 @@ def main(config: ScoreConfig) -> None:
         print(f"{out} is complete already, made with these settings: nothing to do")
         return
     model = load_reward_model(config)
-    if config.measures.gain and not model.can_read_at(TEMPERATURE):
+    if (config.measures.gain or config.measures.step_credit) and not model.can_read_at(TEMPERATURE):
         print(f"rlt: {_NO_GAIN}", file=sys.stderr)
     file.claim(config)
     done = file.resume(ids, reader.constant, unit=ROWS_AT_A_TIME)

@@ -1,16 +1,13 @@
-"""Where tokens and steps stand in a text: pieces that joined are the text again, to the character.
+"""Where tokens stand in a text: pieces that joined are the text again, to the character.
 
-A token may hold a part of a character, so where several share one the last of them gets it and the others are empty. A
-step is what stands before a blank line, which belongs to it.
+A token may hold a part of a character, so where several share one the last of them gets it and the others are empty.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
-_BLANK_LINES = re.compile(r"\n(?:[ \t\r]*\n)+")
 _INCOMPLETE = "\ufffd"
 
 
@@ -57,18 +54,3 @@ def starts(texts: Sequence[str]) -> list[int]:
         found.append(position)
         position += len(text)
     return found
-
-
-def steps(text: str) -> list[str]:
-    """The text cut behind its blank lines; those before the first word or behind the last one make no step.
-
-    >>> steps("One.\\n\\nTwo,\\nstill two.\\n \\n\\nThree.\\n\\n")
-    ['One.\\n\\n', 'Two,\\nstill two.\\n \\n\\n', 'Three.\\n\\n']
-    >>> steps("\\n\\nOne."), steps("")
-    (['\\n\\nOne.'], [])
-    """
-    borders = [0]
-    for gap in _BLANK_LINES.finditer(text):
-        if text[borders[-1] : gap.start()].strip() and text[gap.end() :].strip():
-            borders.append(gap.end())
-    return [text[start:stop] for start, stop in pairwise([*borders, len(text)])] if text else []

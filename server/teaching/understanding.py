@@ -22,12 +22,13 @@ from transformers import PreTrainedTokenizerBase
 from server.configs import ServiceConfig
 from server.errors import EngineUnavailable, Invalid, NotFound
 from server.teaching.scorer_client import RemoteStudent as RemoteStudent
-from server.teaching.spans import pieces, starts, steps
+from server.teaching.spans import pieces, starts
 from server.wire import ScoreRequest, ScoreResponse, StepScore, TokenScore
 from student.chat import refuse_control_tokens
 from student.configs import MeasureSettings, ModelSettings
 from student.errors import ModelError, ScoringError
 from student.explanations import Explanation, Score
+from student.measures.steps import steps
 from student.models import load_model, load_pair, load_tokenizer, weights_digest
 from student.problems import content_id
 from student.reading import StudentFormat

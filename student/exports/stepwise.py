@@ -1,9 +1,9 @@
 """Process supervision: the steps of an explanation, each with what it is worth to the student, as labels or as numbers.
 
-The steps and their credits are those of `rlt score` (measures.steps). A step is good where its credit is `--step-bound`
-or more. Texts are cut out row by row, so these formats are slower than the others, some thousand rows a second. White
-space at the ends of a step is dropped: the trainer puts its own separator there, and the label on it (GC-8). A step
-that is nothing but white space is dropped with its label.
+The steps and their credits are those of `rlt score --measures.step-credit` (measures.steps). A step is good where its
+credit is `--step-bound` or more. Texts are cut out row by row, so these formats are slower than the others, some
+thousand rows a second. White space at the ends of a step is dropped: the trainer puts its own separator there, and the
+label on it (GC-8). A step that is nothing but white space is dropped with its label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from student.exports.arrow_text import column
 from student.exports.axolotl import COMMAND, yaml_of
 from student.exports.formats import Context, Format, Options, origin, readme
 
-UNMEASURED = "no step credits in measures.steps (rlt score does not measure them yet)"
+UNMEASURED = "no step credits in measures.steps (rlt score --measures.step-credit measures them)"
 MARK = "ки"
 """What ends a step in Math-Shepherd's own files; a reward model is asked at this token."""
 

@@ -1,4 +1,4 @@
-"""Attention inside a pack: every token sees its own passage up to itself, and the prefix that the passage shares.
+"""Attention inside a pack: every token sees its own passage up to itself, with the part of a prefix that begins it.
 
     split   (CPU)   prefix and members apart, by torch's flash kernel, joined by their log-sum-exps: no mask at all
     flex    (CUDA)  one compiled kernel that skips what is not seen (flex.py); split where it cannot be compiled
@@ -8,7 +8,8 @@ Registered with transformers under NAME; the model is called with `packing=`, wh
 Left out: windows, soft caps and sinks inside attention. A model that has them is read in padded rows (bodies.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -79,20 +80,34 @@ def _attend_group(
     for member in group.members:
         if not member.tokens:
             continue
-        own = slice(member.tokens.start, member.tokens.stop)
+        own = _slice(member.tokens)
         result[:, :, own], within_lse[:, :, own] = run(
             query[:, :, own], key[:, :, own], value[:, :, own], True, scaling
         )
     if not group.prefix:
         return
-    prefix = slice(group.prefix.start, group.prefix.stop)
-    shared_key, shared_value = key[:, :, prefix], value[:, :, prefix]
-    result[:, :, prefix], _ = run(query[:, :, prefix], shared_key, shared_value, True, scaling)
-    following = slice(group.following.start, group.following.stop)
-    of_prefix, of_prefix_lse = run(query[:, :, following], shared_key, shared_value, False, scaling)
-    # softmax over both parts = each part's own softmax, weighted by its share of the sum of exponentials
-    share = torch.sigmoid(within_lse[:, :, following] - of_prefix_lse).unsqueeze(-1).to(result.dtype)
-    result[:, :, following] = torch.lerp(of_prefix, result[:, :, following], share)
+    prefix = _slice(group.prefix)
+    result[:, :, prefix], _ = run(query[:, :, prefix], key[:, :, prefix], value[:, :, prefix], True, scaling)
+    for seen, following in _seen_alike(group):
+        of_prefix, of_prefix_lse = run(
+            query[:, :, following], key[:, :, _slice(seen)], value[:, :, _slice(seen)], False, scaling
+        )
+        # softmax over both parts = each part's own softmax, weighted by its share of the sum of exponentials
+        share = torch.sigmoid(within_lse[:, :, following] - of_prefix_lse).unsqueeze(-1).to(result.dtype)
+        result[:, :, following] = torch.lerp(of_prefix, result[:, :, following], share)
+
+
+def _seen_alike(group: Group) -> Iterator[tuple[range, slice]]:
+    """Each part of the prefix that members see, and where those members stand, one after another."""
+    for seen, members in groupby(group.members, key=lambda member: member.prefix):
+        alike = list(members)
+        start, stop = alike[0].tokens.start, alike[-1].tokens.stop
+        if seen and start < stop:
+            yield seen, slice(start, stop)
+
+
+def _slice(tokens: range) -> slice:
+    return slice(tokens.start, tokens.stop)
 
 
 def _has_flash(query: Tensor, value: Tensor) -> bool:
@@ -137,7 +152,8 @@ def seen(packing: Pack, tokens: int, device: torch.device) -> Tensor:
     mask_TT = torch.eye(tokens, dtype=torch.bool, device=device)
     for group in packing.groups:
         for part in (group.prefix, *(member.tokens for member in group.members)):
-            own = slice(part.start, part.stop)
+            own = _slice(part)
             mask_TT[own, own] = torch.ones(len(part), len(part), dtype=torch.bool, device=device).tril()
-        mask_TT[group.following.start : group.following.stop, group.prefix.start : group.prefix.stop] = True
+        for member in group.members:
+            mask_TT[_slice(member.tokens), _slice(member.prefix)] = True
     return mask_TT

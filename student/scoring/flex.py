@@ -25,7 +25,7 @@ BLOCK = 128
 
 
 class Segment(NamedTuple):
-    """Tokens in a row, each of which sees those before it in the segment, itself, and all of the prefix."""
+    """Tokens in a row, each of which sees those before it in the segment, itself, and all of a prefix."""
 
     start: int
     stop: int
@@ -86,8 +86,7 @@ def _segments(packing: Pack, tokens: int) -> Iterator[Segment]:
     """In order and without a gap; each token of padding is a segment, and sees itself."""
     nothing = range(0)
     for group in packing.groups:
-        prefix = group.prefix or nothing
-        parts = [(prefix, nothing), *((member.tokens, prefix) for member in group.members)]
+        parts = [(group.prefix, nothing), *((member.tokens, member.prefix or nothing) for member in group.members)]
         yield from (Segment(part.start, part.stop, prefix) for part, prefix in parts if part)
     yield from (Segment(place, place + 1, nothing) for place in range(len(packing.ids), tokens))
 

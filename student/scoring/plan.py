@@ -1,12 +1,14 @@
 """Which passages are read together, and which of them share a beginning that is read once. Pure Python.
 
-A **group** is the passages that begin alike up to their explanations: the explanations of one problem. Its **prefix**
-is that beginning, its **members** are what follows in each. A **pack** is a row of groups, one after another:
+A passage's beginning is what stands before its explanation. A **group** is passages whose beginnings are one another's
+beginnings: the explanations of one problem, or one explanation read up to each of its steps. Its **prefix** is the
+longest of them, its **members** are what follows in each, and a member sees as much of the prefix as it begins with.
+A **pack** is a row of groups, one after another:
 
     prefix | member | member | member || prefix | member || member        (a passage by itself has no prefix)
 
-Positions count on from the prefix in each member, so that a token's position is the one it has in its passage. T is the
-pack's tokens.
+Positions count on in each member from what it sees of the prefix, so that a token's position is the one it has in its
+passage. T is the pack's tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,20 +25,17 @@ class Member:
     """Its number among the passages planned."""
     tokens: range
     """Where it stands in the pack."""
+    prefix: range
+    """Where its beginning stands, a leading part of its group's prefix; empty where nothing is shared."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Passages that share a beginning, one after another in a pack."""
+    """Passages that share a beginning, one after another in a pack, those that share the most of it first."""
 
     prefix: range
-    """Where the beginning stands in the pack; empty where nothing is shared."""
+    """Where the longest beginning stands in the pack; empty where nothing is shared."""
     members: tuple[Member, ...]
-
-    @property
-    def following(self) -> range:
-        """All that comes after the prefix."""
-        return range(self.prefix.stop, self.members[-1].tokens.stop)
 
 
 @dataclass
@@ -47,11 +46,16 @@ class Pack:
     positions: list[int] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
 
-    def add(self, passages: Sequence[Passage], numbers: Sequence[int], shared: int) -> None:
-        """Appends a group: `shared` tokens once, then what follows them in each of the passages `numbers`."""
-        prefix = self._append(passages[numbers[0]].input_ids[:shared], 0)
-        members = [Member(number, self._append(passages[number].input_ids[shared:], shared)) for number in numbers]
-        self.groups.append(Group(prefix, tuple(members)))
+    def add(self, passages: Sequence[Passage], numbers: Sequence[int]) -> None:
+        """Appends a group: the beginning of the first of the passages `numbers` once, then what follows in each."""
+        first = passages[numbers[0]]
+        shared = first.explanation.start if len(numbers) > 1 else 0
+        prefix = self._append(first.input_ids[:shared], 0)
+        self.groups.append(Group(prefix, tuple(self._member(passages[number], number, prefix) for number in numbers)))
+
+    def _member(self, passage: Passage, number: int, prefix: range) -> Member:
+        seen = prefix[: passage.explanation.start]
+        return Member(number, self._append(passage.input_ids[len(seen) :], len(seen)), seen)
 
     def _append(self, ids: Sequence[int], position: int) -> range:
         start = len(self.ids)
@@ -62,14 +66,13 @@ class Pack:
     def places(self, passages: Sequence[Passage]) -> Iterator[tuple[int, list[int]]]:
         """Each passage's number, and where in the pack those tokens stand that predict its explanation and solution."""
         for group in self.groups:
-            shared = len(group.prefix)
             for member in group.members:
-                passage = passages[member.passage]
+                shared, own = len(member.prefix), member.tokens.start
                 yield (
                     member.passage,
                     [
-                        group.prefix.start + place if place < shared else member.tokens.start + place - shared
-                        for place in predictors(passage)
+                        member.prefix.start + place if place < shared else own + place - shared
+                        for place in predictors(passages[member.passage])
                     ],
                 )
 
@@ -94,10 +97,10 @@ def packs(passages: Sequence[Passage], budget: int) -> list[Pack]:
     for numbers in _alike(passages):
         rest = numbers
         while rest:
-            fitting, shared = _fitting(passages, rest, budget - len(made[-1].ids))
+            fitting = _fitting(passages, rest, budget - len(made[-1].ids))
             if fitting or not made[-1].ids:
                 taken = rest[: max(1, fitting)]
-                made[-1].add(passages, taken, shared if len(taken) > 1 else 0)
+                made[-1].add(passages, taken)
                 rest = rest[len(taken) :]
             else:
                 made.append(Pack())
@@ -105,19 +108,30 @@ def packs(passages: Sequence[Passage], budget: int) -> list[Pack]:
 
 
 def _alike(passages: Sequence[Passage]) -> list[list[int]]:
-    """Numbers of the passages that begin alike, in the order in which each beginning appears first."""
+    """Numbers of the passages of each group, longest beginning first; groups in the order of their first passages.
+
+    Sorted, a beginning comes directly before those that go on from it; so from behind each joins the one at hand or
+    opens another group.
+    """
     found: dict[tuple[int, ...], list[int]] = {}
     for number, passage in enumerate(passages):
         found.setdefault(tuple(passage.input_ids[: passage.explanation.start]), []).append(number)
-    return list(found.values())
+    groups: list[list[int]] = []
+    longest: tuple[int, ...] = ()
+    for beginning in sorted(found, reverse=True):
+        if groups and longest[: len(beginning)] == beginning:
+            groups[-1].extend(found[beginning])
+        else:
+            longest = beginning
+            groups.append(found[beginning])
+    return sorted(groups, key=min)
 
 
-def _fitting(passages: Sequence[Passage], numbers: Sequence[int], room: int) -> tuple[int, int]:
-    """How many of the first passages fit into `room` tokens as one group, and how many tokens they share."""
-    shared = passages[numbers[0]].explanation.start
-    tokens = shared
+def _fitting(passages: Sequence[Passage], numbers: Sequence[int], room: int) -> int:
+    """How many of the first passages fit into `room` tokens as one group."""
+    tokens = passages[numbers[0]].explanation.start
     for count, number in enumerate(numbers):
-        tokens += len(passages[number].input_ids) - shared
+        tokens += len(passages[number].input_ids) - passages[number].explanation.start
         if tokens > room:
-            return count, shared
-    return len(numbers), shared
+            return count
+    return len(numbers)

@@ -1,6 +1,7 @@
-"""`rlt score` measures beside the reward: gain at temperature 1 whatever the reward's, leaks, repetition, length."""
+"""`rlt score` measures beside the reward: gain and its steps at temperature 1, leaks, repetition, length."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from student.configs import ModelSettings
 from student.errors import OutputError
 from student.explanations import Explanation, from_trace, read_explanations
 from student.measures.results import Measures
+from student.measures.steps import steps
 from student.models import load_pair, weights_digest
 from student.problems import Problem
 from student.reading import Passage, StudentFormat
@@ -18,6 +20,7 @@ from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
 from teacher.score import Reader, build_reward_model, main, score_rows
+from tests.other_tokens import byte_tokenizer, save_tiny_model
 
 CPU = ModelSettings(device="cpu", threads=1)
 
@@ -29,6 +32,10 @@ def settings(folder: Path, tmp_path: Path, **changes: object) -> ScoreConfig:
 
 def write(rows: list[Explanation], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(row.model_dump_json() for row in rows), encoding="utf-8")
+
+
+def reader(config: ScoreConfig) -> Reader:
+    return Reader("tiny", "0", config.measures)
 
 
 def measures_of(rows: list[Explanation]) -> list[Measures]:
@@ -54,7 +61,7 @@ def test_gain_is_what_a_whole_forward_in_float64_says(
     model, tokenizer = load_pair(str(tiny_model_folder), CPU)
     config = settings(tiny_model_folder, tmp_path, reward={"temperature": temperature})
     reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
-    rows = score_rows(reward_model, two_samples(tiny_problems[:3]), Reader("tiny", "0", config.measures))
+    rows = score_rows(reward_model, two_samples(tiny_problems[:3]), reader(config))
     oracle, _ = load_pair(str(tiny_model_folder), CPU)
     oracle = oracle.double()
     reads = StudentFormat(tokenizer, STYLES["rlt"])
@@ -72,6 +79,103 @@ def test_gain_is_what_a_whole_forward_in_float64_says(
         assert measures.tokens == len(informed.input_ids)
         assert measures.context_share == pytest.approx(len(informed.input_ids) / 1024)
         assert (row.student, row.student_digest) == ("tiny", "0")
+
+
+STEPPED = "She has 3 apples.\n\nShe buys 2 more. 3 + 2 = 5.\n\n\nSo 5."
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_each_credit_is_what_whole_forwards_in_float64_say_and_they_add_up_to_the_gain(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path, temperature: float, pack: bool
+) -> None:
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    changes = {"reward": {"temperature": temperature}, "measures": {"step_credit": True}, "scoring": {"pack": pack}}
+    config = settings(tiny_model_folder, tmp_path, **changes)
+    student = Scorer(model, config.scoring)
+    rows = [from_trace(problem) for problem in tiny_problems[:3]]
+    rows[1] = rows[1].model_copy(update={"explanation": STEPPED})
+    rows[2] = rows[2].model_copy(update={"explanation": ""})
+    found = measures_of(score_rows(build_reward_model(student, tokenizer, None, config), rows, reader(config)))
+    oracle, _ = load_pair(str(tiny_model_folder), CPU)
+    oracle, reads = oracle.double(), StudentFormat(tokenizer, STYLES["rlt"])
+
+    def mean_logp(row: Explanation, explanation: str) -> float:
+        passage = reads.read(row.question, reads.encode(explanation), row.solution)
+        with torch.no_grad():
+            logp_TV = oracle(torch.tensor([passage.input_ids])).logits[0].log_softmax(-1)
+        return sum(logp_TV[at - 1, passage.input_ids[at]].item() for at in passage.solution) / len(passage.solution)
+
+    for row, measures in zip(rows, found, strict=True):
+        assert measures.steps is not None
+        assert "".join(row.explanation[step.start : step.stop] for step in measures.steps) == row.explanation
+        assert sum(step.credit for step in measures.steps) == pytest.approx(measures.gain, abs=1e-9)
+        for step in measures.steps:
+            rise = mean_logp(row, row.explanation[: step.stop]) - mean_logp(row, row.explanation[: step.start])
+            assert step.credit == pytest.approx(rise, abs=1e-5)
+        assert measures.step_credit == min((step.credit for step in measures.steps), default=None)
+    assert [len(measures.steps or ()) for measures in found] == [2, 3, 0]
+    assert found[2].gain == pytest.approx(0, abs=1e-6)
+
+
+def test_a_step_that_the_student_could_not_read_has_no_credit_and_the_rest_adds_up_to_the_gain(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    config = settings(tiny_model_folder, tmp_path, measures={"step_credit": True, "most_steps": 8})
+    long = from_trace(tiny_problems[0]).model_copy(update={"explanation": "because of it\n\n" * 400})
+    reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
+    [measures] = measures_of(score_rows(reward_model, [long], reader(config)))
+    assert measures.steps is not None
+    assert len(measures.steps) == 8
+    assert measures.context_share is not None
+    unread = [step.credit for step in measures.steps if step.start > len(long.explanation) / measures.context_share]
+    assert unread == [0.0] * len(unread) != []
+    assert measures.steps[0].credit != 0
+    assert sum(step.credit for step in measures.steps) == pytest.approx(measures.gain, abs=1e-9)
+
+
+def test_a_student_with_other_tokens_credits_the_same_steps(tiny_problems: list[Problem], tmp_path: Path) -> None:
+    folder = tmp_path / "bytes"
+    save_tiny_model(byte_tokenizer(), folder)
+    model, tokenizer = load_pair(str(folder), CPU)
+    config = settings(folder, tmp_path, measures={"step_credit": True})
+    row = from_trace(tiny_problems[0]).model_copy(update={"explanation": STEPPED, "token_ids": None})
+    [measures] = measures_of(
+        score_rows(build_reward_model(Scorer(model, config.scoring), tokenizer, None, config), [row], reader(config))
+    )
+    assert [STEPPED[step.start : step.stop] for step in measures.steps or ()] == steps(STEPPED)
+    assert sum(step.credit for step in measures.steps or ()) == pytest.approx(measures.gain, abs=1e-9)
+
+
+class Credulous(Scorer):
+    """Believes the solution, by so many nats a token, once it has read 97."""
+
+    def logps(self, passages: Sequence[Passage], temperature: float) -> list[PassageLogps]:
+        read = super().logps(passages, temperature)
+        sought = set(self.sought)
+        told = [2.0 * (sought <= set(passage.input_ids[: passage.solution.start])) for passage in passages]
+        return [replace(logps, solution_S=logps.solution_S * 0 + nats) for logps, nats in zip(read, told, strict=True)]
+
+    sought: list[int]
+
+
+def test_a_step_that_brings_the_gain_and_derives_nothing_is_a_jump(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    text = "Let us look at the question.\nIt seems to be about @ here.\nNow 90 + 7 = 97."
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    row = from_trace(tiny_problems[0]).model_copy(update={"explanation": text, "solution": "97", "answer": "97"})
+    for step_credit in (True, False):
+        config = settings(tiny_model_folder, tmp_path, measures={"step_credit": step_credit})
+        student = Credulous(model, config.scoring)
+        student.sought = tokenizer("@", add_special_tokens=False)["input_ids"]
+        reward_model = build_reward_model(student, tokenizer, None, config)
+        [measures] = measures_of(score_rows(reward_model, [row], reader(config)))
+        assert measures.leaks is not None
+        jumps = [(leak.score, text[leak.start : leak.stop]) for leak in measures.leaks if leak.kind == "jump"]
+        assert jumps == [(1.0, "It seems to be about @ here.")] * step_credit
+        assert (measures.steps is None) != step_credit
 
 
 class Watched(Scorer):
@@ -92,7 +196,7 @@ def test_a_problem_is_read_without_an_explanation_once_for_all_its_samples(
     student = Watched(model, config.scoring)
     student.read = []
     rows = two_samples(tiny_problems[:2])
-    score_rows(build_reward_model(student, tokenizer, None, config), rows, Reader("tiny", "0", config.measures))
+    score_rows(build_reward_model(student, tokenizer, None, config), rows, reader(config))
     reads = StudentFormat(tokenizer, STYLES["rlt"])
     blind = [reads.read(problem.question, [], problem.solution).input_ids for problem in tiny_problems[:2]]
     assert [student.read.count(ids) for ids in blind] == [1, 1]
@@ -108,7 +212,7 @@ def test_a_row_that_cannot_be_read_has_what_its_text_tells_and_one_without_an_ex
     model, tokenizer = load_pair(str(tiny_model_folder), CPU)
     config = settings(tiny_model_folder, tmp_path)
     reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
-    unread, none, long = score_rows(reward_model, [too_long, failed, cut], Reader("tiny", "0", config.measures))
+    unread, none, long = score_rows(reward_model, [too_long, failed, cut], reader(config))
     assert unread.measures == Measures(repetition=0.99, leak=0, leaks=())
     assert none.measures is None
     assert long.measures is not None
@@ -154,7 +258,7 @@ def test_the_leak_of_a_row_is_the_highest_of_its_leaks_each_with_its_passage(
     model, tokenizer = load_pair(str(tiny_model_folder), CPU)
     config = settings(tiny_model_folder, tmp_path)
     reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
-    [measures] = measures_of(score_rows(reward_model, [told], Reader("tiny", "0", config.measures)))
+    [measures] = measures_of(score_rows(reward_model, [told], reader(config)))
     assert measures.leaks is not None
     found = [(leak.kind, leak.score, text[leak.start : leak.stop]) for leak in measures.leaks]
     assert found == [("reference", 0.6, "The solution divides"), ("early_answer", 1.0, "The answer is 97")]

@@ -1,4 +1,4 @@
-"""Tokens and steps stand where they stand: joined they are the text, whatever characters or tokens it is made of."""
+"""Tokens stand where they stand: joined they are the text, whatever characters or tokens it is made of."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers.normalizers import NFC
 from transformers import PreTrainedTokenizerBase
 
-from server.teaching.spans import pieces, starts, steps
+from server.teaching.spans import pieces, starts
 from student.chat import encode
 from student.models import load_tokenizer
 
@@ -58,12 +58,3 @@ def test_a_text_that_its_tokenizer_changes_is_told_as_it_was_written(tiny_model_
     found = pieces(tokenizer, ids, text)
     assert "".join(found) == text
     assert [piece for piece in found if "e" in piece] == ["e\N{COMBINING ACUTE ACCENT}"] * 2
-
-
-@settings(max_examples=300, deadline=None)
-@given(text=st.text(alphabet="ab \t\r\n", max_size=40))
-def test_steps_joined_are_the_text_and_each_holds_a_word_where_the_text_has_one(text: str) -> None:
-    found = steps(text)
-    assert "".join(found) == text
-    assert all(step.strip() for step in found) or not text.strip()
-    assert all(step.endswith("\n") for step in found[:-1])

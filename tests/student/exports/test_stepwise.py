@@ -10,7 +10,9 @@ TEXTS = list(STEPS)
 def test_a_step_is_good_from_the_bound_on_and_carries_no_separator() -> None:
     (row,), exporter = exported("trl-stepwise", ROWS, columns=("id",))
     assert row == {"prompt": "What is 3?", "completions": TEXTS, "labels": [True, False, True], "rlt_id": "3-0"}
-    assert exporter.counts.refused == {"no step credits in measures.steps (rlt score does not measure them yet)": 1}
+    assert exporter.counts.refused == {
+        "no step credits in measures.steps (rlt score --measures.step-credit measures them)": 1
+    }
     (row,), _ = exported("trl-stepwise", ROWS, step_bound=0.1)
     assert row["labels"] == [True, False, False]
 

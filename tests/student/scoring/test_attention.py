@@ -11,8 +11,9 @@ from student.scoring.plan import Pack, packs
 
 def some_pack() -> Pack:
     shared = [assemble([1] * 7, [2] * length, [], [3] * 3) for length in (0, 5, 9)]
+    nested = [assemble([6] * length, [], [7], [8] * 2) for length in (0, 3, 3, 290)]
     alone = assemble([4] * 2, [5] * 300, [], [])
-    [pack] = packs([*shared, alone], 1000)
+    [pack] = packs([*shared, *nested, alone], 1000)
     return pack
 
 
@@ -35,3 +36,10 @@ def test_a_token_sees_its_passage_and_the_prefix_and_nothing_else() -> None:
     assert pack.ids == [1, 2, 3, 4]
     visible = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
     assert seen(pack, 5, torch.device("cpu")).int().tolist() == visible
+
+
+def test_a_token_sees_as_much_of_the_prefix_as_its_passage_begins_with() -> None:
+    [pack] = packs([assemble([1], [], [], [3]), assemble([1, 2], [], [], [4])], 100)
+    assert pack.ids == [1, 2, 4, 3]
+    visible = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 1]]
+    assert seen(pack, 4, torch.device("cpu")).int().tolist() == visible

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 
 CPU = torch.device("cpu")
 IDS = st.lists(st.integers(3, 9), max_size=9)
-BEGINNINGS = st.sampled_from([[1], [1, 2], [2] * 5, [3] * 17])
+BEGINNINGS = st.sampled_from([[1], [1, 2], [2] * 5, [3] * 17, [3] * 19])
 PASSAGES = st.lists(st.builds(assemble, BEGINNINGS, IDS, st.just([]), IDS), min_size=1, max_size=8)
 
 
@@ -32,13 +32,14 @@ def padded(pack: Pack, multiple: int = BLOCK) -> int:
 
 
 def random_pack(draw: random.Random, tokens: int) -> Pack:
-    """Two problems with some explanations each, and a passage by itself; some hundreds of tokens at most."""
+    """Two problems with some explanations each, one explanation up to its steps, and a passage by itself."""
     groups = [
         assemble([problem] * draw.randint(1, tokens), [2] * draw.randint(0, tokens), [], [3] * draw.randint(0, 9))
         for problem in (4, 5)
         for _ in range(draw.randint(1, 4))
     ]
-    [pack] = packs([*groups, assemble([6] * 2, [5] * tokens, [], [])], 100_000)
+    steps = [assemble([7] * draw.randint(0, tokens), [], [], [8] * 3) for _ in range(3)]
+    [pack] = packs([*groups, *steps, assemble([6] * 2, [5] * tokens, [], [])], 100_000)
     return pack
 
 

@@ -11,6 +11,7 @@ score         the reward of an explanation and its parts: rSS (is the solution u
               of its steps plausible without the solution?); rewards.py
 engine        what samples text, transformers or vLLM; engine.py, engine_vllm.py
 distillation  training a student on question, thought, solution; distill.py on sft.py
+cold start    a distilled student trained further by RL, on whether its own solutions are right; coldstart.py on grpo.py
 lesson        a row to train on as text; exports/ writes lessons in the formats of other trainers
 evaluation    sampling a student's solutions and grading them; evaluate.py, grading.py
 manifest      where a row is from and what was found of it, without its texts; manifests.py

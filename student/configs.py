@@ -14,6 +14,7 @@ from student.tags import TagStyle
 
 KlEstimator = Literal["k1", "k3", "exact"]
 Grading = Literal["math", "exact", "choice", "countdown"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "none"]
 
 
 class ProblemSource(Config):
@@ -314,6 +315,105 @@ class DistillConfig(ModelSettings):
         return self
 
 
+class GrpoSettings(Config):
+    """GRPO as the paper trains teachers: 125 steps of 16 prompts x 64 samples, fully on-policy."""
+
+    steps: int = Field(125, gt=0)
+    """Optimizer steps."""
+    prompts_per_step: int = Field(16, gt=0)
+    """Problems a step, over all devices."""
+    group_size: int = Field(64, gt=1)
+    """Samples a problem; the reward is compared inside this group."""
+    rows_per_device: int = Field(1, gt=0)
+    """Samples that go through the model at once on each device; the rest of the step is accumulated."""
+    steps_per_generation: int = Field(1, gt=0)
+    """Optimizer steps made from one batch of samples: 1 is on-policy, the paper's setting."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises."""
+    beta: float = Field(0.04, ge=0)
+    """Weight of the k3 KL to the reference model; 0 keeps no reference."""
+    reference_sync_steps: int = Field(32, ge=0)
+    """Steps between two moves of the reference towards the policy; 0 never moves it."""
+    reference_mixup: float = Field(0.9, gt=0, le=1)
+    """Share of the policy in the reference after a move."""
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "grpo"
+    """How per-token losses are averaged (TRL's names); grpo is the paper's."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    save_steps: int = Field(25, gt=0)
+    """Optimizer steps between checkpoints; a killed run goes on from the last, exactly."""
+    keep_checkpoints: int = Field(2, gt=0)
+    """How many checkpoints are kept."""
+    log_steps: int = Field(1, gt=0)
+    """Optimizer steps between two log entries."""
+    seed: int = 0
+    """Order of the problems and of sampling."""
+
+    @model_validator(mode="after")
+    def _saves_fall_between_generations(self) -> Self:
+        if self.save_steps % self.steps_per_generation:
+            raise ValueError(
+                f"save_steps ({self.save_steps}) must be a multiple of steps_per_generation "
+                f"({self.steps_per_generation}): a checkpoint inside one generation cannot be resumed exactly"
+            )
+        return self
+
+
+class RolloutSettings(Config):
+    """How text is sampled during RL; the temperature is a setting of the verb."""
+
+    engine: Literal["transformers", "vllm", "vllm-server"] = "transformers"
+    """transformers generate; vllm in the training process (CPU too); or a `trl vllm-serve` server on its own GPUs."""
+    server_url: str = "http://127.0.0.1:8000"
+    """Address of the server, for vllm-server."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    max_prompt_tokens: int = Field(16_384, gt=0)
+    """Problems whose prompt is longer are left out, and counted."""
+    max_tokens: int = Field(16_384, gt=0)
+    """Longest sample, in tokens, end tag or end of text included."""
+    gpu_memory_fraction: float = Field(0.3, gt=0, lt=1)
+    """Share of GPU memory that vllm in the training process takes."""
+
+
+class ProgressWatch(Config):
+    """When a training run that hangs ends by itself."""
+
+    no_progress_minutes: float = Field(240, ge=0)
+    """Minutes without a finished step after which the run ends, every thread's stack on stderr; 0 waits for ever."""
+
+
+class ColdstartConfig(ProblemSource, ModelSettings):
+    """Trains a student by GRPO on whether its own solutions are right, from where distillation left it."""
+
+    student: str
+    """The model to train, a folder or hub name: a distilled student, or a base to compare with."""
+    out: str
+    """Folder for the trained student, its checkpoints and its logs."""
+    tags: TagStyle = "rlt"
+    """Tag style."""
+    grading: Grading = "math"
+    """What makes a solution right, as in `rlt evaluate`: math, exact, choice or countdown."""
+    temperature: float = Field(1.0, gt=0)
+    """Solutions are sampled, and their log-probabilities taken, at this temperature."""
+    grpo: GrpoSettings = GrpoSettings(group_size=16, prompts_per_step=32)
+    """The RL recipe: the teacher's, with 32 problems a step and 16 samples of each."""
+    rollout: RolloutSettings = RolloutSettings()
+    """How solutions are sampled."""
+    watch: ProgressWatch = ProgressWatch()
+    """When it stops by itself."""
+    tracker: Tracker = "tensorboard"
+    """Where metrics go, besides metrics.jsonl in the output folder."""
+
+
 class ExportOptions(Config):
     """What the rows of an export are made of, whatever the format."""
 
@@ -428,6 +528,13 @@ VERBS = [
         "student.scratch:main",
     ),
     Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
+    Verb(
+        7.5,
+        "coldstart",
+        "train a distilled student by RL on its own right answers",
+        ColdstartConfig,
+        "student.coldstart:main",
+    ),
     Verb(24, "export", "write explanations in another trainer's format", ExportConfig, "student.exports.export:main"),
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
     Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),

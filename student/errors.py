@@ -1,14 +1,16 @@
 """Every error that a person can mend, as one tree. The `rlt` command prints them as one line, without a traceback.
 
 RltError
-├── ConfigError    a setting, a TOML file or a command line
-├── ProblemError   a file of problems or traces, or rows of it
-├── ModelError     a model or tokenizer that cannot be loaded, or that does not fit its task
-├── OutputError    a result that cannot be written, or that belongs to other settings
-├── ScoringError   a sequence for which no reward is defined
-├── Interrupted    a run that was asked to stop and has saved what it needs to go on (interruption.py)
-├── Diverged       a loss or weight that is no longer a finite number (careful_trainer.py)
-└── TeacherError   see teacher/errors.py
+├── ConfigError     a setting, a TOML file or a command line
+├── ProblemError    a file of problems or traces, or rows of it
+├── ModelError      a model or tokenizer that cannot be loaded, or that does not fit its task
+├── OutputError     a result that cannot be written, or that belongs to other settings
+├── ScoringError    a sequence for which no reward is defined
+├── Interrupted     a run that was asked to stop and has saved what it needs to go on (interruption.py)
+├── Diverged        a loss or weight that is no longer a finite number (careful_trainer.py)
+├── TooFewProblems  not enough problems for one step of RL (grpo.py)
+├── ContextTooShort prompt and sample do not fit into the model that is trained by RL (grpo.py)
+└── TeacherError    see teacher/errors.py
 
 A message says what is wrong, shows the value seen, and says what to do. A broken invariant of ours is an `assert`, not
 one of these.

@@ -4,7 +4,8 @@ teacher       a model that sees question and solution and writes the explanation
 warm-up       supervised fine-tuning that teaches a model the explanation's format; warmup.py
 group         the explanations sampled for one problem in one step, compared with each other
 reward model  a frozen student, and the teacher beside it, that turn explanations into scores; reward_model.py
-GRPO          policy gradient with the group as its baseline: TRL's trainer, handed our reward; grpo.py, run by train.py
+GRPO          policy gradient with the group as its baseline: the trainer of student/, handed our reward; grpo.py,
+              run by train.py
 reference     the copy of the teacher that GRPO keeps it close to, moved along now and then
 standing      a problem and its best row so far; those below a threshold get more samples; resample.py
 pilot         a few problems that are explained first, to tell what all of them will take; estimate.py

@@ -8,14 +8,18 @@ from pydantic_settings import CliPositionalArg
 from student.cli import Verb
 from student.config import Config
 from student.configs import (
+    GrpoSettings,
     MeasureSettings,
     ModelSettings,
     PilotSettings,
     ProblemSource,
+    ProgressWatch,
     RewardConfig,
+    RolloutSettings,
     SamplingSettings,
     ScoringSettings,
     SftConfig,
+    Tracker,
 )
 from student.measures.results import Measure
 from student.tags import TagStyle
@@ -43,78 +47,14 @@ class WarmupConfig(ProblemSource, ModelSettings):
     """The paper's warm-up by default: 10 epochs, batch 16, lr 1e-5 cosine, AdamW 0.9/0.95."""
 
 
-class GrpoConfig(Config):
+class GrpoConfig(GrpoSettings):
     """GRPO as the paper runs it: 125 steps of 16 prompts x 64 explanations, fully on-policy."""
 
-    steps: int = Field(125, gt=0)
-    """Optimizer steps."""
-    prompts_per_step: int = Field(16, gt=0)
-    """Problems a step, over all devices."""
-    group_size: int = Field(64, gt=1)
-    """Explanations a problem; the reward is compared inside this group."""
-    rows_per_device: int = Field(1, gt=0)
-    """Explanations that go through the teacher at once on each device; the rest of the step is accumulated."""
-    steps_per_generation: int = Field(1, gt=0)
-    """Optimizer steps made from one batch of explanations: 1 is on-policy, the paper's setting."""
-    learning_rate: float = Field(1e-6, gt=0)
-    """Peak learning rate of AdamW."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate after warm-up."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps in which the learning rate rises."""
-    beta: float = Field(0.04, ge=0)
-    """Weight of the k3 KL to the reference model; 0 keeps no reference."""
-    reference_sync_steps: int = Field(32, ge=0)
-    """Steps between two moves of the reference towards the policy; 0 never moves it."""
-    reference_mixup: float = Field(0.9, gt=0, le=1)
-    """Share of the policy in the reference after a move."""
-    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "grpo"
-    """How per-token losses are averaged (TRL's names); grpo is the paper's."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more time."""
-    save_steps: int = Field(25, gt=0)
-    """Optimizer steps between checkpoints; a killed run goes on from the last, exactly."""
-    keep_checkpoints: int = Field(2, gt=0)
-    """How many checkpoints are kept."""
     held_out: int = Field(0, ge=0)
     """Problems, the last ones, that are not trained on: their reward is measured at every checkpoint, the best kept."""
-    log_steps: int = Field(1, gt=0)
-    """Optimizer steps between two log entries."""
-    seed: int = 0
-    """Order of the problems and of sampling."""
-
-    @model_validator(mode="after")
-    def _saves_fall_between_generations(self) -> Self:
-        if self.save_steps % self.steps_per_generation:
-            raise ValueError(
-                f"save_steps ({self.save_steps}) must be a multiple of steps_per_generation "
-                f"({self.steps_per_generation}): a checkpoint inside one generation cannot be resumed exactly"
-            )
-        return self
 
 
-class RolloutSettings(Config):
-    """How the teacher's explanations are sampled during RL; the temperature is the reward's."""
-
-    engine: Literal["transformers", "vllm", "vllm-server"] = "transformers"
-    """transformers generate; vllm in the training process (CPU too); or a `trl vllm-serve` server on its own GPUs."""
-    server_url: str = "http://127.0.0.1:8000"
-    """Address of the server, for vllm-server."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling."""
-    max_prompt_tokens: int = Field(16_384, gt=0)
-    """Problems whose prompt is longer are left out, and counted."""
-    max_tokens: int = Field(16_384, gt=0)
-    """Longest explanation, in tokens, end tag included."""
-    gpu_memory_fraction: float = Field(0.3, gt=0, lt=1)
-    """Share of GPU memory that vllm in the training process takes."""
-
-
-class WatchSettings(Config):
+class WatchSettings(ProgressWatch):
     """When a training run stops by itself. As in the paper, no figure stops it unless a threshold is set."""
 
     leak_rise: float | None = Field(None, gt=0, le=1)
@@ -123,8 +63,6 @@ class WatchSettings(Config):
     """The same for the largest KL of an explanation's token (rkl/max), in nats."""
     window: int = Field(20, gt=0)
     """Log entries whose means are compared: the first of this start, and the last."""
-    no_progress_minutes: float = Field(240, ge=0)
-    """Minutes without a finished step after which the run ends, every thread's stack on stderr; 0 waits for ever."""
 
 
 class TrainConfig(ProblemSource, ModelSettings):
@@ -148,7 +86,7 @@ class TrainConfig(ProblemSource, ModelSettings):
     """How explanations are sampled."""
     watch: WatchSettings = WatchSettings()
     """When it stops by itself."""
-    tracker: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
+    tracker: Tracker = "tensorboard"
     """Where metrics go, besides metrics.jsonl in the output folder."""
 
     @model_validator(mode="after")

@@ -1,11 +1,10 @@
-"""GRPO with the student's understanding as the reward: a thin subclass of TRL's trainer.
+"""GRPO with the student's understanding as the reward: a thin subclass of ours of TRL's trainer.
 
     advantage = (r - mean of the group) / std of the group,   r = rSS - lambda rKL        (method.md 3 and 4)
 
-TRL (pinned) owns sampling, the loss, the reference model, checkpoints and scale. Added here, each because stock TRL
-lacks it: prompts as the exact ids of teacher/prompts.py; the policy's own log-probabilities handed to the reward, so
-that nobody runs the teacher twice; an order of problems that a resumed run finds again in every epoch; weight transfer
-to vLLM on a CPU; seconds a phase. Contract tests pin the hooks used.
+TRL (pinned) owns sampling, the loss and scale; that runs go on exactly is student/grpo.py's. Added here, each because
+stock TRL lacks it: the policy's own log-probabilities handed to the reward, so that nobody runs the teacher twice;
+seconds a phase; the reward on held-out problems. Contract tests pin the hooks used.
 
 Whose log-probabilities the reward gets, the first of these that exist: TRL's own, made before the reward where its
 loss corrects for samples of another policy or engine (vLLM, several steps a generation); those noted while sampling
@@ -18,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from safetensors.torch import load_model, save_model
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOTrainer
-from trl.trainer.utils import RepeatSampler
 
 from student.explanations import Score
+from student.grpo import ResumableGrpo
 from student.rewards import group_spread
 from student.scoring.scorer import Scorer
 from teacher.held_out import Asked, BestCheckpoint, held_out_reward
@@ -33,10 +29,6 @@ from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.reward_model import Draft, RewardModel
 from teacher.sampled_logps import sampled_logps
 from teacher.stopwatch import Stopwatch
-from teacher.vllm_sync import reload_weights_on_cpu
-
-REFERENCE_FILE = "reference.safetensors"
-"""The reference model in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +105,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(1, len(values))
 
 
-class EpochSampler(RepeatSampler):  # type: ignore[misc]  # TRL ships no types
-    """TRL's sampler, with an order that depends on the epoch's number alone.
-
-    TRL's draws each epoch's permutation from one generator and has no `set_epoch`, so a run resumed in its second epoch
-    replays the first one's order.
-    """
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before each epoch, also when a run is resumed inside it."""
-        self.generator.manual_seed(self.seed + epoch)
-
-
-class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
-    """TRL's GRPO trainer with a `StudentReward`. The rows need `prompt`, `question` and `solution`.
+class TeacherTrainer(ResumableGrpo):
+    """GRPO with a `StudentReward`. The rows need `prompt`, `question` and `solution`.
 
     `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model.
     """
@@ -139,13 +119,12 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         held_out: Sequence[Asked] = (),
         **trl: Any,
     ) -> None:
-        self._prompt_ids = prompt_ids
         self._held_out = held_out
         self._trl_logps: list[Tensor] | None = None
         self._sampled_logps: list[Tensor] | None = None
         self._student_ahead: ReadAhead | None = None
         self._rows_by_prompt: dict[tuple[int, ...], dict[str, Any]] = {}
-        super().__init__(reward_funcs=[reward], **trl)
+        super().__init__(prompt_ids=prompt_ids, reward_funcs=[reward], **trl)
         self._reward = reward
         self._stopwatch = Stopwatch(
             self.accelerator.device, lambda name, value: self._metrics["train"][name].append(value)
@@ -157,8 +136,6 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             reward.model.teacher = Scorer(self.accelerator.unwrap_model(self.model), student.settings)
         elif self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
             self._read_groups_ahead(reward)
-        if self.use_vllm and self.vllm_mode == "colocate" and self.accelerator.device.type == "cpu":
-            reload_weights_on_cpu(self.vllm_generation)
 
     def _read_groups_ahead(self, reward: StudentReward) -> None:
         """Groups are read as the server answers. Not for the exact KL, which needs both models at once."""
@@ -175,27 +152,6 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         """A group with its problem; nothing where it is another process's, since the first one samples for all."""
         row = self._rows_by_prompt.get(tuple(prompt_ids))
         return [] if row is None else [(row["question"], row["solution"], ids) for ids in group]
-
-    def _send_telemetry(self) -> None:
-        """Nobody is told that this trainer was made."""
-
-    def create_model_card(self, *names: Any, **options: Any) -> None:
-        """TRL's card, which would name neither the data nor the base, is not written."""
-
-    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
-        theirs = super()._get_train_sampler(dataset)
-        return EpochSampler(
-            data_source=theirs.data_source,
-            mini_repeat_count=theirs.mini_repeat_count,
-            batch_size=theirs.batch_size,
-            repeat_count=theirs.repeat_count,
-            shuffle=theirs.shuffle,
-            seed=theirs.seed,
-        )
-
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """Exact ids instead of text tokenised again: spans and warm-up agree to the token."""
-        return [self._prompt_ids[prompt] for prompt in prompts], None, {}
 
     def training_step(self, *inputs: Any, **options: Any) -> Tensor:
         """One pass: explanations and their scores where they are due, then the loss and its gradient."""
@@ -301,17 +257,9 @@ class TeacherTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return completions, self._sampled_logps or list(self._forward_policy(prompts, completions))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Adds the reference model, which TRL forgets: after a sync it is not the model the run began with."""
+        """Measures the held-out reward first: a checkpoint holds the random state that comes after it."""
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         reward = self._held_out_reward() if self._held_out else None
-        if self.ref_model is not None and self.accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_model(self.accelerator.unwrap_model(self.ref_model), str(folder / REFERENCE_FILE))
         super()._save_checkpoint(model, trial)
         if reward is not None and self.accelerator.is_main_process:
             BestCheckpoint(Path(self.args.output_dir)).note(self.state.global_step, reward, folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.ref_model is not None:
-            load_model(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint) / REFERENCE_FILE)

@@ -4,23 +4,19 @@ Reads problems, builds prompts, runs teacher/grpo.py, saves the teacher. Started
 from its last checkpoint, exactly; SIGTERM saves one at the end of the step under way.
 """
 
-import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
-from student.checkpoints import last_checkpoint
 from student.engine import context_tokens
-from student.engine_vllm import starting_vllm
-from student.errors import RltError, ScoringError
-from student.interruption import Interrupted, StopOnSigterm
+from student.errors import ScoringError
+from student.grpo import TooFewProblems, grpo_options, making_trainer, refuse_beyond_context
 from student.metrics import MetricsFile, ProgressBar
 from student.models import cast_parameters, load_pair, quiet, resolve_dtype, save_pair, training_settings
 from student.problem_files import read_problems
@@ -30,13 +26,12 @@ from student.run_folder import begin, finish, is_finished
 from student.scoring.opening import open_scorer
 from student.scoring.protocol import PassageScorer
 from student.tags import STYLES
-from teacher.configs import RolloutSettings, TrainConfig
-from teacher.errors import ContextTooShort, TooFewProblems
+from teacher.configs import TrainConfig
 from teacher.grpo import Observer, StudentReward, TeacherTrainer
 from teacher.held_out import Asked, asked_of
 from teacher.prompts import TeacherFormat
 from teacher.reward_model import RewardModel, refuse_exact_kl
-from teacher.watchdogs import NotFinite, RewardHacking, Stalled, leak_share
+from teacher.watchdogs import RewardHacking, leak_share
 
 
 def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
@@ -93,13 +88,13 @@ def train(
     teacher_format = TeacherFormat(tokenizer, STYLES[config.tags], end_ids(teacher))
     student_format = StudentFormat(student_tokenizer or tokenizer, STYLES[config.tags])
     prompts = build_prompts(problems, teacher_format, student_format, student.max_tokens, config)
-    refuse_beyond_context(prompts, config.rollout, context_tokens(teacher.config))
+    refuse_beyond_context(prompts.ids, config.rollout, context_tokens(teacher.config))
     trained, held_out = set_aside(prompts, config)
     model = RewardModel(teacher_format, student_format, student, config.reward)
     watchers = [leak_share, *observers] if config.watch.leak_rise is not None else observers
     reward = StudentReward(model, config.grpo.group_size, watchers)
-    stop, hacking, stalled = StopOnSigterm(), RewardHacking(config.watch), Stalled(config.watch.no_progress_minutes)
-    with quiet(), starting_vllm() if config.rollout.engine == "vllm" else nullcontext():
+    hacking = RewardHacking(config.watch)
+    with quiet(), making_trainer(config.rollout):
         trainer = TeacherTrainer(
             reward=reward,
             prompt_ids=prompts.ids,
@@ -108,21 +103,9 @@ def train(
             args=trl_config(config, teacher),
             train_dataset=trained,
             processing_class=tokenizer,
-            callbacks=[
-                *(stop, hacking, stalled, NotFinite()),
-                *(MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")),
-            ],
+            callbacks=[hacking, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
         )
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(Path(config.out))
-    try:
-        with quiet():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        stop.restore()
-        stalled.close()
-    if stop.stopped:
-        raise Interrupted(trainer.state.global_step, trainer.state.max_steps)
+    trainer.run("train", config.watch.no_progress_minutes)
     hacking.raise_if_stopped(trainer.state)
     cast_parameters(teacher, resolve_dtype(config, teacher.device))
     save_pair(teacher, tokenizer, Path(config.out))
@@ -169,76 +152,17 @@ def set_aside(prompts: Prompts, config: TrainConfig) -> tuple[Dataset, list[Aske
     return Dataset.from_list(rows[:trained]), asked_of(rows[trained:], prompts.ids)
 
 
-def refuse_beyond_context(prompts: Prompts, rollout: RolloutSettings, context: int | None) -> None:
-    """Raises ContextTooShort where the longest explanation after the longest prompt is more than the teacher holds."""
-    longest = max(map(len, prompts.ids.values()))
-    if context is not None and longest + rollout.max_tokens > context:
-        raise ContextTooShort(longest, rollout.max_tokens, context)
-
-
-def vllm_tokens(rollout: RolloutSettings, context: int | None) -> int:
-    """The longest sequence that vLLM makes room for; it refuses to start with more than the model's context."""
-    wanted = rollout.max_prompt_tokens + rollout.max_tokens
-    return wanted if context is None else min(wanted, context)
-
-
 def trl_config(config: TrainConfig, teacher: PreTrainedModel) -> GRPOConfig:
-    """Our recipe in TRL's words; every default of TRL that differs from the paper is set (trl's names on the left)."""
-    grpo, rollout = config.grpo, config.rollout
-    on_cuda = teacher.device.type == "cuda"
-    accumulation = accumulation_steps(config)
-    return GRPOConfig(
-        output_dir=config.out,
-        max_steps=grpo.steps,
-        per_device_train_batch_size=grpo.rows_per_device,
-        gradient_accumulation_steps=accumulation,
-        num_generations=grpo.group_size,
-        steps_per_generation=accumulation * grpo.steps_per_generation,
-        max_completion_length=rollout.max_tokens,
+    """The run's settings in TRL's words."""
+    return grpo_options(
+        config.grpo,
+        config.rollout,
+        teacher,
+        out=config.out,
         temperature=config.reward.temperature,
-        top_p=rollout.top_p,
-        learning_rate=grpo.learning_rate,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(grpo.schedule, grpo.schedule),
-        warmup_steps=grpo.warmup_steps,
-        max_grad_norm=grpo.max_grad_norm,
-        optim="adamw_torch",
-        beta=grpo.beta,
-        use_bias_correction_kl=False,
-        sync_ref_model=grpo.beta > 0 and grpo.reference_sync_steps > 0,
-        ref_model_sync_steps=grpo.reference_sync_steps or 1,
-        ref_model_mixup_alpha=grpo.reference_mixup,
-        loss_type=grpo.loss,
-        scale_rewards=grpo.scale_rewards,
-        bf16=on_cuda and config.dtype in ("auto", "bfloat16"),
-        use_cpu=teacher.device.type == "cpu",
-        gradient_checkpointing=grpo.gradient_checkpointing,
-        use_vllm=rollout.engine != "transformers",
-        vllm_mode="server" if rollout.engine == "vllm-server" else "colocate",
-        vllm_server_base_url=rollout.server_url if rollout.engine == "vllm-server" else None,
-        vllm_gpu_memory_utilization=rollout.gpu_memory_fraction,
-        vllm_max_model_length=vllm_tokens(rollout, context_tokens(teacher.config)),
-        # Per token: TRL's default drops whole sequences whose *product* of ratios is large, a tenth of long ones.
-        vllm_importance_sampling_mode="token_truncate",
-        save_steps=grpo.save_steps,
-        save_total_limit=grpo.keep_checkpoints,
-        logging_steps=grpo.log_steps,
-        report_to="none" if config.tracker == "none" else config.tracker,
-        disable_tqdm=True,
-        seed=grpo.seed,
-        dataloader_pin_memory=on_cuda,
+        dtype=config.dtype,
+        tracker=config.tracker,
     )
-
-
-def accumulation_steps(config: TrainConfig) -> int:
-    """Backward passes an optimizer step takes on each device."""
-    per_pass = config.grpo.rows_per_device * int(os.environ.get("WORLD_SIZE", "1"))
-    completions = config.grpo.prompts_per_step * config.grpo.group_size
-    if completions % per_pass:
-        raise RltError(
-            f"grpo: {config.grpo.prompts_per_step} prompts x {config.grpo.group_size} explanations do not divide into "
-            f"passes of {per_pass} rows (rows_per_device x devices); choose a rows_per_device that does"
-        )
-    return completions // per_pass
 
 
 def end_ids(model: PreTrainedModel) -> list[int]:

@@ -1,28 +1,18 @@
-"""What stops a training run that goes wrong while its figures look well, or that does not go at all.
+"""What stops a training run that goes wrong while its figures look well.
 
     RewardHacking   the reward rises, and with it the share of explanations that leak, or the tail of the KL: the run
                     saves, stops and says so; the same command goes on, judged anew from there
-    Stalled         no optimizer step ends for minutes: every thread's stack goes to stderr and the process ends, since
-                    what hangs (a collective, a server) cannot be interrupted
-    NotFinite       a gradient that is no number: the run stops before weights are changed or saved
 
-Left out: any judgement of a single explanation; what leaks is student/measures/leaks.py's to say.
+Left out: runs that hang or diverge, which student/stalls.py ends; any judgement of a single explanation, which is
+student/measures/leaks.py's to say.
 """
 
-import faulthandler
-import os
-import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from student.careful_trainer import Diverged
 from student.measures.leaks import LEAKY, find_leaks, leak_score
 from teacher.configs import WatchSettings
 from teacher.errors import RewardHacked
@@ -32,8 +22,6 @@ LEAKS = "explanation/leaks"
 """The share of explanations that leak, in a step's metrics."""
 READ = 64
 """Explanations a step in which leaks are looked for, spread evenly over its problems."""
-STALLED = 70
-"""Exit status of a run without progress."""
 
 
 def leak_share(step: int, rollouts: Sequence[Rollout]) -> Mapping[str, float]:
@@ -107,69 +95,3 @@ class RewardHacking(TrainerCallback):
 
 def _mean(seen: Sequence[_Sight]) -> _Sight:
     return _Sight(*(sum(values) / len(seen) for values in zip(*map(astuple, seen), strict=True)))
-
-
-class NotFinite(TrainerCallback):
-    """Raises Diverged before the optimizer applies a gradient that is not finite."""
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Looks at the gradients, clipped by now: one that is no number made them all so."""
-        assert model is not None
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
-            raise Diverged(
-                f"training diverged in step {state.global_step + 1}: a gradient is not finite; lower "
-                f"grpo.learning_rate ({args.learning_rate:g}); what was saved before is kept, and goes on"
-            )
-
-
-class Stalled(TrainerCallback):
-    """Ends the process where no optimizer step ends for `minutes`; every thread's stack goes to stderr first."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds = minutes * 60
-        self._since = time.monotonic()
-        self._over = threading.Event()
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Begins to watch."""
-        self._since = time.monotonic()
-        if self._seconds:
-            threading.Thread(target=self._watch, args=(state,), name="stalled", daemon=True).start()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Progress."""
-        self._since = time.monotonic()
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Nothing more to wait for."""
-        self.close()
-
-    def close(self) -> None:
-        """Ends the watch; for callers whose training raised, harmless twice."""
-        self._over.set()
-
-    def _watch(self, state: TrainerState) -> None:
-        while (left := self._since + self._seconds - time.monotonic()) > 0:
-            if self._over.wait(left):
-                return
-        print(
-            f"rlt train: no step has ended for {self._seconds / 60:g} minutes (watch.no_progress_minutes), the last "
-            f"was {state.global_step} of {state.max_steps}; below is what every thread is doing. The same command goes "
-            "on from the last checkpoint",
-            file=sys.stderr,
-        )
-        faulthandler.dump_traceback(all_threads=True)
-        sys.stderr.flush()
-        os._exit(STALLED)

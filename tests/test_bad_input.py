@@ -77,6 +77,7 @@ def test_bad_rows_are_set_aside_and_counted_when_asked(tmp_path: Path, capsys: p
         ["explain", "--teacher", "nowhere", "--problems"],
         ["score", "--student", "nowhere", "--traces"],
         ["distill", "--student", "nowhere", "--explanations"],
+        ["coldstart", "--student", "nowhere", "--problems"],
         ["evaluate", "--model", "nowhere", "--problems"],
     ],
     ids=lambda verb: verb[0],

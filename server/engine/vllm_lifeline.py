@@ -69,7 +69,7 @@ class Reloading:
 def _load(worker: Any, folder: str) -> None:
     """vLLM's own reload, which leaves one thing out on a CPU: a head that is tied to the embedding.
 
-    It was packed for oneDNN at the first load and would go on with those weights (vLLM 0.31; teacher/vllm_sync.py): it
+    It was packed for oneDNN at the first load and would go on with those weights (vLLM 0.31; student/vllm_sync.py): it
     is packed again.
     """
     worker.reload_weights(weights_path=folder)

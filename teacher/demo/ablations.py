@@ -16,11 +16,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from student.coldstart import main as coldstart
+from student.configs import ColdstartConfig, GrpoSettings, ModelSettings, ProblemSource, ProgressWatch
 from student.explanations import Explanation, Score, read_explanations
 from student.problem_files import whole_file
 from student.tags import RLT
 from teacher.demo.chain import TEACHERS, Chain
-from teacher.demo.outcome_rl import train_on_outcome
 from teacher.demo.phases import Phase
 from teacher.demo.settings import Recipe
 
@@ -103,14 +104,11 @@ class Ablations:
         ]
 
     def outcome_rl(self) -> list[Phase]:
-        """The base trained on its own correct answers, with the RL settings of the teacher."""
-        chain, sampling = self.chain, self.chain.recipe.evaluate.sampling
-        train = chain.recipe.train
-        rollout = train.rollout.model_copy(update={"max_tokens": sampling.max_tokens})
-        config = train.model_copy(update={"out": chain.student_folder(OUTCOME_RL), "rollout": rollout})
+        """The base trained on its own right answers."""
+        config = cold_start(self.chain, OUTCOME_RL, self.chain.model("base"))
         return [
-            Phase(f"train {OUTCOME_RL}", 40, lambda: train_on_outcome(config)),
-            chain.evaluate(OUTCOME_RL, config.out),
+            Phase(f"train {OUTCOME_RL}", 40, lambda: coldstart(config)),
+            self.chain.evaluate(OUTCOME_RL, config.out),
         ]
 
     def other_student(self) -> list[Phase]:
@@ -133,6 +131,22 @@ class Ablations:
         for name, rows in chosen(candidates, self.chain.seed).items():
             with whole_file(Path(self.chain.explanations(name))) as file:
                 file.writelines(f"{row.model_dump_json()}\n" for row in rows)
+
+
+def cold_start(chain: Chain, name: str, student: str) -> ColdstartConfig:
+    """RL of a student on its own right answers, with the settings and the problems of the teacher's RL."""
+    train, evaluate = chain.recipe.train, chain.recipe.evaluate
+    shared = train.model_dump(include={*ProblemSource.model_fields, *ModelSettings.model_fields, "tags", "tracker"})
+    return ColdstartConfig(
+        **shared,
+        student=student,
+        out=chain.student_folder(name),
+        grading=evaluate.grading,
+        temperature=train.reward.temperature,
+        grpo=GrpoSettings(**train.grpo.model_dump(exclude={"held_out"})),
+        rollout=train.rollout.model_copy(update={"max_tokens": evaluate.sampling.max_tokens}),
+        watch=ProgressWatch(no_progress_minutes=train.watch.no_progress_minutes),
+    )
 
 
 def chosen(candidates: Sequence[Explanation], seed: int) -> dict[str, list[Explanation]]:

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from student.configs import ModelSettings, RewardConfig
+from student.configs import ModelSettings, RewardConfig, RolloutSettings
 from student.models import load_model, load_pair
 from student.problems import Problem
 from student.scoring.scorer import Scorer
-from teacher.configs import GrpoConfig, RolloutSettings, TrainConfig
+from teacher.configs import GrpoConfig, TrainConfig
 from teacher.grpo import TeacherTrainer
 from teacher.train import train
 

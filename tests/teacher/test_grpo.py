@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from student.configs import RewardConfig
+from student.configs import RewardConfig, RolloutSettings
+from student.grpo import REFERENCE_FILE, EpochSampler, TooFewProblems
 from student.models import load_model, load_pair
 from student.problems import Problem
 from student.tags import STYLES
-from teacher.configs import RolloutSettings
-from teacher.errors import TooFewProblems
-from teacher.grpo import REFERENCE_FILE, EpochSampler, Rollout, TeacherTrainer, score_metrics
+from teacher.grpo import Rollout, TeacherTrainer, score_metrics
 from teacher.prompts import TeacherFormat
 from teacher.stopwatch import Phase
 from tests.teacher.rl import CPU, assert_bitwise_equal, forget_after, run, settings, weights

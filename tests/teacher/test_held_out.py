@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from student.errors import OutputError
+from student.grpo import TooFewProblems
 from student.models import load_pair
 from student.problems import Problem
-from teacher.errors import TooFewProblems
 from teacher.held_out import BEST, FILE, BestCheckpoint
 from tests.teacher.rl import CPU, assert_bitwise_equal, forget_after, run, settings
 

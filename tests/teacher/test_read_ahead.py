@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from student.configs import RewardConfig, ScoringSettings
+from student.configs import RewardConfig, RolloutSettings, ScoringSettings
 from student.models import load_model
 from student.problems import Problem
 from student.reading import Passage, assemble
 from student.scoring.protocol import PassageLogps
 from student.scoring.scorer import Scorer
-from teacher.configs import RolloutSettings
 from teacher.grpo import Rollout, TeacherTrainer
 from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.sampled_logps import sampled_logps

@@ -12,12 +12,12 @@ from unicodedata import normalize
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from student.cli import main
-from student.configs import ScoringSettings
+from student.configs import RolloutSettings, ScoringSettings
 from student.engine import context_tokens
+from student.grpo import ContextTooShort, refuse_beyond_context
 from student.models import load_model, load_pair
 from student.problem_files import write_problems
 from student.problems import Problem
@@ -25,10 +25,8 @@ from student.reading import StudentFormat
 from student.rewards import understanding
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
-from teacher.configs import RolloutSettings
-from teacher.errors import ContextTooShort
 from teacher.grpo import Rollout
-from teacher.train import Prompts, refuse_beyond_context, trl_config
+from teacher.train import trl_config
 from tests.other_tokens import byte_tokenizer, save_tiny_model
 from tests.teacher.rl import CPU, assert_bitwise_equal, run, settings, weights
 
@@ -184,7 +182,7 @@ def test_explanations_that_would_not_fit_the_teacher_are_told_before_training(
     models = ["--teacher", str(tiny_model_folder), "--student", str(tiny_model_folder)]
     line = complaint(capsys, *paths, *models, "--grpo.prompts-per-step", "2", "--rollout.max-tokens", "1000")
     assert line.startswith("rlt train: rollout: the longest prompt has ")
-    assert "rollout.max_tokens 1000 that does not fit into the teacher's context of 1024" in line
+    assert "rollout.max_tokens 1000 that does not fit into the model's context of 1024" in line
     assert line.endswith("or leave longer prompts out with rollout.max_prompt_tokens 24")
     line = complaint(capsys, *paths, *models, "--grpo.prompts-per-step", "2")  # the paper's 16,384
     assert line.endswith("context of 1024; lower rollout.max_tokens")
@@ -192,7 +190,7 @@ def test_explanations_that_would_not_fit_the_teacher_are_told_before_training(
 
 
 def test_what_just_fits_the_teacher_is_not_refused() -> None:
-    prompts = Prompts(Dataset.from_list([]), {"short": [1] * 10, "long": [1] * 100}, too_long=0, unusable=0)
+    prompts = {"short": [1] * 10, "long": [1] * 100}
     refuse_beyond_context(prompts, RolloutSettings(max_tokens=924), 1024)
     refuse_beyond_context(prompts, RolloutSettings(max_tokens=924), None)
     with pytest.raises(ContextTooShort, match=r"has 100 tokens, .*924 .*context of 1023; .*max_prompt_tokens 99$"):

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from student.configs import ScratchConfig
+from student.configs import RolloutSettings, ScratchConfig
 from student.models import save_pair
 from student.problems import Problem
 from student.scratch import make_scratch
-from teacher.configs import RolloutSettings
 from tests.teacher.rl import run, settings
 
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")]

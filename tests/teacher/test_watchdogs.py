@@ -16,13 +16,14 @@ from student.explanations import Score
 from student.models import load_model, load_pair
 from student.problems import Problem
 from student.scoring.scorer import Scorer
+from student.stalls import STALLED
 from teacher.configs import WatchSettings
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout
 from teacher.prompts import Explained
 from teacher.reward_model import Draft
 from teacher.train import train
-from teacher.watchdogs import LEAKS, STALLED, RewardHacking, leak_share
+from teacher.watchdogs import LEAKS, RewardHacking, leak_share
 from tests.teacher.rl import CPU, run, settings
 
 LAUNCHED = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}

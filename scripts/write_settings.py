@@ -47,17 +47,30 @@ def tables(verb: Verb) -> str:
     own, *shared = plain_groups(verb.config_type)
     parts = [table(own[1])]
     parts += [f"### {heading(config_type)}\n\n{table(fields)}" for config_type, fields in shared]
-    for name, field in verb.config_type.model_fields.items():
-        if isinstance(field.default, Config):
-            flag = f"--{kebab(name)}."
-            fields = table(type(field.default).model_fields, flag, field.default)
-            parts.append(f"### `{flag}*`\n\n{field.description}\n\n{fields}")
-    return "\n".join(parts)
+    return "\n".join([*parts, *group_tables(verb.config_type)])
+
+
+def group_tables(config_type: type[Config], prefix: str = "--", defaults: Config | None = None) -> Iterator[str]:
+    """The tables of the groups among these settings, and of the groups within them."""
+    for name, field in config_type.model_fields.items():
+        group = group_type(field)
+        if group is not None:
+            flag = f"{prefix}{kebab(name)}."
+            values = field.default if defaults is None else getattr(defaults, name)
+            plain = {inner: each for inner, each in group.model_fields.items() if group_type(each) is None}
+            yield f"### `{flag}*`\n\n{field.description}\n\n{table(plain, flag, values)}"
+            yield from group_tables(group, flag, values)
+
+
+def group_type(field: FieldInfo) -> type[Config] | None:
+    """The class of a setting that is a group of settings, given or not; None for a plain one."""
+    choices = [field.annotation, *get_args(field.annotation)]
+    return next((each for each in choices if isinstance(each, type) and issubclass(each, Config)), None)
 
 
 def plain_groups(config_type: type[Config]) -> list[tuple[type[Config], Settings]]:
     """The settings that are no groups themselves by the class that declares them, the verb's own class first."""
-    plain = {name: field for name, field in config_type.model_fields.items() if not isinstance(field.default, Config)}
+    plain = {name: field for name, field in config_type.model_fields.items() if group_type(field) is None}
     groups = [
         (parent, {name: field for name, field in plain.items() if name in get_annotations(parent)})
         for parent in config_type.__mro__
@@ -89,7 +102,7 @@ def row(name: str, field: FieldInfo, prefix: str, defaults: Config | None) -> st
     value = field.get_default(call_default_factory=True) if defaults is None else getattr(defaults, name)
     default = "**required**" if field.is_required() else shown_default(value)
     cells = [f"`{label}`", shown_type(field), default, field.description or ""]
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in cells)} |"
 
 
 def kebab(name: str) -> str:

@@ -14,6 +14,7 @@ distillation  training a student on question, thought, solution; distill.py on s
 cold start    a distilled student trained further by RL, on whether its own solutions are right; coldstart.py on grpo.py
 lesson        a row to train on as text; exports/ writes lessons in the formats of other trainers
 evaluation    sampling a student's solutions and grading them; evaluate.py, grading.py
+retention     what a student still solves of a second suite after training; retention.py on compare.py
 manifest      where a row is from and what was found of it, without its texts; manifests.py
 card          what a dataset says of itself, for people and for the hub; cards/
 estimate      what a job will take, with an interval, from a pilot of some of its problems; estimates.py

@@ -11,10 +11,11 @@ Left out: more than two models, and problems that only one of them was given.
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
 from student.configs import CompareConfig
@@ -24,6 +25,22 @@ from student.problem_files import whole_file
 from student.row_file import naming
 
 RESAMPLES = 9999
+
+
+SHOWN = 5
+"""Lost problems that the table names; the JSON has all."""
+
+
+class Turned(BaseModel):
+    """A problem that one model got right and the other wrong, with the share of right samples of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem_id: str
+    question: str
+    answer: str
+    first: float
+    second: float
 
 
 class Comparison(BaseModel):
@@ -46,27 +63,36 @@ class Comparison(BaseModel):
     truncated: tuple[float, float]
     left_out: int = 0
     """Problems that only one of the two was given."""
+    gained_problems: list[Turned] = Field(default_factory=list)
+    lost_problems: list[Turned] = Field(default_factory=list)
 
 
 def main(config: CompareConfig) -> None:
     """Carries out `rlt compare`; raises ProblemError where the two cannot be compared."""
     made = compare(Path(config.first), Path(config.second), config.seed)
     if config.out is not None:
-        with naming(Path(config.out)), whole_file(Path(config.out)) as file:
-            file.write(json.dumps(made.model_dump(mode="json"), indent=2) + "\n")
+        write_comparison(made, Path(config.out))
     print(table(made), end="")
+
+
+def write_comparison(made: Comparison, path: Path) -> None:
+    """Writes it as JSON, whole or not at all."""
+    with naming(path), whole_file(path) as file:
+        file.write(json.dumps(made.model_dump(mode="json"), indent=2) + "\n")
 
 
 def compare(first: Path, second: Path, seed: int = 0) -> Comparison:
     """The comparison of two folders of `rlt evaluate`; raises ProblemError where they share no problem."""
     reports = [_report(folder) for folder in (first, second)]
     _check_alike(first, second, *reports)
-    shares = [_shares(folder) for folder in (first, second)]
-    both = [problem for problem in shares[0] if problem in shares[1]]
+    found = [_results(folder) for folder in (first, second)]
+    both = [problem for problem in found[0] if problem in found[1]]
     if not both:
         raise ProblemError(f"{first} and {second}: no problem in common; evaluate both models on the same problems")
-    left_out = len(shares[0].keys() ^ shares[1].keys())
-    before, after = (np.array([each[problem] for problem in both]) for each in shares)
+    before, after = (np.array([each[problem].share for problem in both]) for each in found)
+    turned = [_turned(found[0][problem], found[1][problem]) for problem in both]
+    gained = [each for each in turned if each.first <= 0.5 < each.second]
+    lost = [each for each in turned if each.second <= 0.5 < each.first]
     return Comparison(
         first=reports[0].setup.model,
         second=reports[1].setup.model,
@@ -75,10 +101,12 @@ def compare(first: Path, second: Path, seed: int = 0) -> Comparison:
         second_pass_at_1=float(after.mean()),
         difference=paired_difference(before, after, seed),
         p_value=permutation_p(before, after, seed),
-        gained=int(np.sum((before <= 0.5) & (after > 0.5))),
-        lost=int(np.sum((before > 0.5) & (after <= 0.5))),
+        gained=len(gained),
+        lost=len(lost),
         truncated=(reports[0].truncated, reports[1].truncated),
-        left_out=left_out,
+        left_out=len(found[0].keys() ^ found[1].keys()),
+        gained_problems=gained,
+        lost_problems=lost,
     )
 
 
@@ -136,12 +164,37 @@ def _check_alike(first: Path, second: Path, one: EvaluationReport, other: Evalua
             print(f"rlt: {first} and {second} differ in {name}: {left} and {right}", file=sys.stderr)
 
 
-def _shares(folder: Path) -> dict[str, float]:
-    """The share of right samples of each problem, in the order of the file."""
-    right: dict[str, list[bool]] = {}
+@dataclass
+class _Result:
+    """One model's samples of a problem."""
+
+    problem_id: str
+    question: str
+    answer: str
+    right: list[bool] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        return sum(self.right) / len(self.right)
+
+
+def _results(folder: Path) -> dict[str, _Result]:
+    """The samples of each problem, in the order of the file."""
+    found: dict[str, _Result] = {}
     for row in _generations(folder / "generations.jsonl"):
-        right.setdefault(row.problem_id, []).append(row.correct)
-    return {problem: sum(each) / len(each) for problem, each in right.items()}
+        result = found.setdefault(row.problem_id, _Result(row.problem_id, row.question, row.answer))
+        result.right.append(row.correct)
+    return found
+
+
+def _turned(before: _Result, after: _Result) -> Turned:
+    return Turned(
+        problem_id=before.problem_id,
+        question=before.question,
+        answer=before.answer,
+        first=before.share,
+        second=after.share,
+    )
 
 
 def _generations(path: Path) -> Iterator[Generation]:
@@ -163,9 +216,15 @@ def table(made: Comparison) -> str:
         ("second", f"{made.second_pass_at_1:7.2%}   {made.second}"),
         ("difference", f"{one.value:+7.2%}   95 % interval {one.low:+.2%} to {one.high:+.2%}, p = {made.p_value:.4f}"),
         ("gained", f"{made.gained:7d}   of {made.problems} problems"),
-        ("lost", f"{made.lost:7d}   forgotten"),
+        ("lost", f"{made.lost:7d}   forgotten{_named(made.lost_problems)}"),
         ("truncated", f"{made.truncated[0]:7.2%} and {made.truncated[1]:.2%}"),
     ]
     if made.left_out:
         lines = [*lines, ("left out", f"{made.left_out:7d}   problems that only one of them was given")]
     return "".join(f"{name:<12} {value}\n" for name, value in lines)
+
+
+def _named(lost: Sequence[Turned]) -> str:
+    """The first of them by their ids."""
+    more = ", ..." if len(lost) > SHOWN else ""
+    return f": {', '.join(each.problem_id for each in lost[:SHOWN])}{more}" if lost else ""

@@ -29,7 +29,6 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
-WATCH = ("watch.leak_rise", "watch.kl_tail_rise", "watch.window", "watch.no_progress_minutes")
 FREE = (
     "threads",
     "estimate",
@@ -37,9 +36,11 @@ FREE = (
     "scoring.in_flight",
     "scoring.retry_seconds",
     "scoring.self_test",
-    *WATCH,
+    "watch",
+    "retention",
 )
-"""What a resumed run may change: where and how fast it is computed, not what."""
+"""What a resumed run may change, settings and whole groups: where and how fast it is computed, what is looked at, not
+what is made."""
 
 
 def validated(config_type: type[C], values: dict[str, Any], origin: str) -> C:
@@ -157,13 +158,13 @@ def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
     """Saves the resolved settings as `path`; where it exists already, raises OutputError unless they are the same.
 
-    `free` names the fields that a resumed run may change (where to log, how many threads).
+    `free` names the fields and groups that a resumed run may change (where to log, how many threads).
     """
     values = config.model_dump(mode="json")
     if path.exists():
         old, new = _flat(_saved(path)), _flat(values)
         differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-        changed = sorted(differing.difference(free))
+        changed = sorted(name for name in differing if not _is_free(name, free))
         if changed:
             shown = ", ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
             raise OutputError(f"{path}: this run was begun with other settings ({shown}); use them, or write elsewhere")
@@ -171,6 +172,10 @@ def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
     writing = path.with_name(path.name + ".partial")
     writing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     writing.replace(path)
+
+
+def _is_free(name: str, free: Sequence[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in free)
 
 
 def _saved(path: Path) -> dict[str, Any]:

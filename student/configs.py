@@ -133,6 +133,18 @@ class SamplingSettings(Config):
     """Texts sampled at a time."""
 
 
+class EvaluationSettings(ProblemSource):
+    """How often each problem is solved, and what makes a solution right."""
+
+    samples: int = Field(4, gt=0)
+    """Samples a problem (1 is enough at temperature 0)."""
+    grading: Grading = "math"
+    """math = math-verify (LaTeX, fractions, units); exact = the same text, space aside; choice = an option's letter;
+    countdown = any expression of the same numbers and value."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How solutions are sampled."""
+
+
 class PilotSettings(Config):
     """Which problems are tried first."""
 
@@ -307,6 +319,8 @@ class DistillConfig(ModelSettings):
     """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
     preference: PreferenceConfig = PreferenceConfig()
     """What dpo and kto prefer; how they train is `sft`'s, a pair counting as one row of the batch."""
+    retention: EvaluationSettings | None = None
+    """A second suite that is solved by the student as it was before and as it is after: what did it forget?"""
 
     @model_validator(mode="after")
     def _preferences_are_among_thoughts(self) -> Self:
@@ -475,22 +489,15 @@ class ExportConfig(ExportOptions):
         return self
 
 
-class EvaluateConfig(ProblemSource, ModelSettings):
+class EvaluateConfig(EvaluationSettings, ModelSettings):
     """Samples a student's solutions to problems and grades them: pass@1 with bootstrap intervals, truncation rate."""
 
     model: str
     """The model to evaluate, a folder or hub name."""
     out: str
     """Folder for report.json, report.txt and every generation (generations.jsonl)."""
-    samples: int = Field(4, gt=0)
-    """Samples a problem (1 is enough at temperature 0)."""
     tags: TagStyle = "rlt"
     """Tag style."""
-    grading: Grading = "math"
-    """math = math-verify (LaTeX, fractions, units); exact = the same text, space aside; choice = an option's letter;
-    countdown = any expression of the same numbers and value."""
-    sampling: SamplingSettings = SamplingSettings()
-    """How solutions are sampled."""
 
 
 class SelectConfig(Config):

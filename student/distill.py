@@ -2,7 +2,8 @@
 
 The thought holds the very tokens that the teacher sampled where the student's tokenizer is the teacher's, and their
 text encoded anew where it is not. By SFT every row is learnt; by DPO or KTO the better ones of a problem are, over the
-others (preferences.py). Left out on purpose: any other choice among rows (`rlt select`), and any editing of them.
+others (preferences.py). What it forgot by that is retention.py. Left out on purpose: any other choice among rows
+(`rlt select`), and any editing of them.
 """
 
 import sys
@@ -22,6 +23,7 @@ from student.models import load_pair
 from student.pairing import Numbers, Rows, labels_of, pairs_of
 from student.preferences import LabelledRow, PreferenceReport, TokenPair, train_on_labels, train_on_pairs
 from student.reading import StudentFormat
+from student.retention import check_suite, measure_retention
 from student.run_folder import begin, finish, is_finished
 from student.sft import SftReport, TokenRow, train_sft
 from student.tags import STYLES, Tags
@@ -33,10 +35,16 @@ Thought = Literal["explanation", "none"]
 
 def main(config: DistillConfig) -> None:
     """Carries out `rlt distill`; raises RltError where something must be mended first."""
-    out = Path(config.out)
-    if is_finished(out, config):
-        return
-    tags = STYLES[config.tags]
+    if config.retention is not None:
+        check_suite(config, config.retention)
+    if not is_finished(Path(config.out), config):
+        _train(config)
+    if config.retention is not None:
+        measure_retention(config, config.retention)
+
+
+def _train(config: DistillConfig) -> None:
+    out, tags = Path(config.out), STYLES[config.tags]
     explanations = read_explanations(
         config.explanations, tags, config.skip_invalid, out.with_name(out.name + ".skipped.jsonl")
     )

@@ -41,10 +41,20 @@ def is_finished(out: Path, config: Config) -> bool:
 
 def finish(out: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json, whole or not at all, and prints it on one line."""
+    _write(out, report)
+    print(f"{out}: " + ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in report.items()))
+
+
+def add(out: Path, figures: Mapping[str, Any]) -> None:
+    """Adds to the report of a finished run, or replaces there, what was found out later."""
+    report = json.loads((out / _REPORT).read_text(encoding="utf-8"))
+    _write(out, {**report, **figures})
+
+
+def _write(out: Path, report: Mapping[str, Any]) -> None:
     writing = out / f"{_REPORT}.partial"
     writing.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     writing.replace(out / _REPORT)
-    print(f"{out}: " + ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in report.items()))
 
 
 def _shown(value: Any) -> str:

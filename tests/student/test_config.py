@@ -77,3 +77,11 @@ def test_damaged_settings_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"steps":')
     with pytest.raises(OutputError, match="damaged"):
         remember(train(*PATHS), tmp_path / "settings.json")
+
+
+def test_a_whole_group_may_be_free_and_a_name_that_begins_alike_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    remember(train(*PATHS), path)
+    remember(train(*PATHS, "--watch.window", "5", "--watch.leak-rise", "0.1"), path, free=("watch",))
+    with pytest.raises(OutputError, match=r"grpo\.steps was 125, now 7"):
+        remember(train(*PATHS, "--grpo.steps", "7"), path, free=("watch", "grpo.step"))

@@ -1,8 +1,9 @@
 """Explanations as rows: what a teacher wrote for a problem, and later what the reward says of it.
 
 `rlt explain` writes these rows, `rlt score` fills in their scores, `rlt distill` trains on them; each reads JSONL or
-Parquet. A trace of any origin enters the chain here too, as a problem row with a `reasoning_trace`. A row that could
-not be made is a row with its `error`: data, so that its siblings go on.
+Parquet. A trace of any origin enters the chain here too, as a problem row with a `reasoning_trace`, and so do a model's
+own solutions from `rlt evaluate`, of which the right ones count (rejection sampling, arXiv 2308.01825). A row that
+could not be made is a row with its `error`: data, so that its siblings go on.
 """
 
 import sys
@@ -131,7 +132,7 @@ def from_trace(problem: Problem) -> Explanation:
 def read_explanations(
     source: str, tags: Tags, skip_invalid: bool = False, aside: Path | None = None
 ) -> list[Explanation]:
-    """The explanations of a source in their order, each id once: rows of our own, or problems with a trace.
+    """The explanations of a source in their order, each id once: rows of our own verbs, or problems with a trace.
 
     Rows that carry an `error`, or that a selection dropped, are among them. Bad rows raise ProblemError, which names
     the first of them, unless `skip_invalid`: then they are written to `aside` (JSONL: line, reason, row) and counted
@@ -162,7 +163,7 @@ def stream_explanations(
         for number, row in opened.rows:
             intake.rows += 1
             try:
-                explanation = _explanation_of(row, reader)
+                explanation = _explanation_of(row, reader, tags)
             except BadRow as bad:
                 intake.leave_out(number, str(bad))
                 side_file.add(number, str(bad), row)
@@ -178,11 +179,13 @@ def stream_explanations(
         print(f"rlt: {remark}", file=sys.stderr)
 
 
-def _explanation_of(row: Mapping[str, Any] | str, reader: RowReader) -> Explanation:
+def _explanation_of(row: Mapping[str, Any] | str, reader: RowReader, tags: Tags) -> Explanation:
     if isinstance(row, str):
         raise BadRow(row)
     if {"problem_id", "explanation"} <= row.keys():
         return _own_row(row)
+    if {"problem_id", "text", "correct"} <= row.keys():
+        return _own_attempt(row, tags)
     problem = reader.problem(row)
     if problem.reasoning_trace is None:
         raise BadRow(f"neither an explanation of ours nor a problem with a reasoning_trace (columns: {', '.join(row)})")
@@ -196,6 +199,22 @@ def _own_row(row: Mapping[str, Any]) -> Explanation:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the row"
         raise BadRow(f"{field}: {first['msg']}, got {shown(first['input'])}") from error
+
+
+def _own_attempt(row: Mapping[str, Any], tags: Tags) -> Explanation:
+    """A solution of `rlt evaluate`: its thought is an explanation by somebody who had to find the solution alone."""
+    thought, closed, _ = str(row["text"]).partition(tags.thought_close.strip())
+    same = {name: row.get(name) for name in ("problem_id", "sample", "question", "answer", "seed", "finished")}
+    return _own_row(
+        {
+            **same,
+            "solution": row.get("solution") or row.get("answer"),
+            "explanation": thought.removeprefix(tags.thought_open.strip()).lstrip(),
+            "closed": bool(closed),
+            "teacher_digest": row.get("digest"),
+            "error": row.get("error") or (None if row["correct"] else "the solution is wrong"),
+        }
+    )
 
 
 def _check(intake: Intake, kept: int, skip_invalid: bool) -> None:

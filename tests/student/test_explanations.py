@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from student.errors import ProblemError
+from student.evaluate import Generation
 from student.explanations import SCHEMA, Explanation, Score, from_trace, read_explanations
 from student.problems import Problem
 from student.row_file import RowFile
@@ -144,3 +145,45 @@ def test_files_without_a_usable_row_are_refused_in_one_line(tmp_path: Path) -> N
     wrong = write_lines(tmp_path / "wrong.jsonl", [{"a": 1}])
     with pytest.raises(ProblemError, match="1 of 1 rows cannot be used"):
         read_explanations(str(wrong), THINK, skip_invalid=True)
+
+
+def attempt(number: int, **changes: Any) -> dict[str, Any]:
+    """A row of generations.jsonl."""
+    thought = "<|begin_of_thought|>\n\n2 and 2\nare 4 <|end_of_thought|>\n\n"
+    made = Generation(
+        id=f"p-{number}",
+        problem_id="p",
+        sample=number,
+        digest="00ff",
+        seed=7,
+        question="2 + 2?",
+        answer="\\boxed{4}",
+        text=f"{thought}<|begin_of_solution|>\n\n4\n\n<|end_of_solution|>",
+        solution="4",
+        correct=True,
+        finished=True,
+        tokens=20,
+    )
+    return made.model_dump() | changes
+
+
+def test_solutions_of_an_evaluation_are_rows_of_which_the_wrong_ones_have_failed(tmp_path: Path) -> None:
+    path = write_lines(
+        tmp_path / "generations.jsonl",
+        [
+            attempt(0),
+            attempt(1, text="<|begin_of_thought|> 5 <|end_of_thought|> no", solution=None, correct=False),
+            attempt(2, text="", solution=None, correct=False, finished=False, error="the prompt is too long"),
+        ],
+    )
+    right, wrong, failed = read_explanations(str(path), RLT)
+    assert (right.id, right.explanation, right.solution, right.answer) == ("p-0", "2 and 2\nare 4 ", "4", "\\boxed{4}")
+    assert (right.closed, right.kept, right.teacher_digest, right.seed) == (True, True, "00ff", 7)
+    assert (wrong.error, wrong.closed, wrong.explanation, wrong.kept) == ("the solution is wrong", True, "5 ", False)
+    assert (failed.error, failed.closed, failed.kept) == ("the prompt is too long", False, False)
+
+
+def test_with_the_other_tags_a_solution_is_cut_at_theirs(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "generations.jsonl", [attempt(0, text="<think>\n2 and 2\n</think>\n\n4")])
+    [row] = read_explanations(str(path), THINK)
+    assert (row.explanation, row.closed) == ("2 and 2\n", True)

@@ -13,6 +13,9 @@ from student.problems import content_id
 from student.provenance import Provenance
 from student.tags import TagStyle
 
+MANIFEST = "manifest.jsonl"
+"""The manifests of the rows beside it, one a line."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

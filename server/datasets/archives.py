@@ -1,23 +1,26 @@
 """Folders as one stream of bytes, made while their files still grow.
 
-A folder of `datasets` is a tar, of files that are whole when they are added. The folder of a trainer's format is a zip,
-since a tar states the length of a file before its first byte; Parquet lies in it as it is, JSONL compressed.
+A folder of `datasets` is a tar, of files that are whole when they are added. Other folders are zips, since a tar states
+the length of a file before its first byte; Parquet and pictures lie in them as they are, texts compressed.
 """
 
 import json
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
 from student.exports.encoders import Drain, Groups, Piece, arrow_stream, saved_state
 from student.exports.exporter import Export
 from student.exports.sources import as_columns
+
+PACKED = (".parquet", ".arrow", ".png")
+"""Files that are compressed already."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Source:
     name: str
     finished_at: int
     """Unix seconds."""
+    title: str = ""
+    """For people."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for."""
 
 
 class DatasetsFolder:
@@ -77,34 +84,53 @@ class TrainerZip:
 
     def __init__(self, source: Source, exported: Export) -> None:
         self._export = exported
-        self._folder = f"{source.name}-{exported.name}"
-        self._date = time.gmtime(source.finished_at)[:6]
-        self._sink = Drain()
-        kind = zipfile.ZIP_STORED if exported.options.file_type == "parquet" else zipfile.ZIP_DEFLATED
-        self._zip = zipfile.ZipFile(self._sink, "w", kind, compresslevel=1)
-        self._name = ""
-        self._file: IO[bytes] | None = None
+        self._zip = StreamedZip(f"{source.name}-{exported.name}", source)
+        self._held: list[bytes] = []
 
     def add(self, table: pa.Table) -> bytes:
         """What is ready of the zip."""
         self._take(self._export.add(as_columns(table, self._export.reads)))
-        return self._sink.taken() if self._export.ready else b""
+        return self._ready() if self._export.ready else b""
 
     def end(self) -> bytes:
         """The rest of it; raises ProblemError where no row was written."""
         self._take(self._export.end())
+        return self._ready() + self._zip.end()
+
+    def _take(self, pieces: Iterable[Piece]) -> None:
+        self._held.extend(self._zip.write(name, data) for name, data in pieces)
+
+    def _ready(self) -> bytes:
+        held, self._held = self._held, []
+        return b"".join(held)
+
+
+class StreamedZip:
+    """A zip of one folder, whose files are written one after the other, each piece by piece."""
+
+    def __init__(self, folder: str, source: Source) -> None:
+        self._folder = folder
+        self._date = time.gmtime(source.finished_at)[:6]
+        self._sink = Drain()
+        self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+        self._name: str | None = None
+        self._file: IO[bytes] | None = None
+
+    def write(self, name: str, data: bytes) -> bytes:
+        """What is ready of the zip, with more of a file; one that had ended may not go on."""
+        if self._file is None or name != self._name:
+            self._close_file()
+            member = zipfile.ZipInfo(f"{self._folder}/{name}", self._date)
+            member.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+            self._name, self._file = name, self._zip.open(member, "w", force_zip64=True)
+        self._file.write(data)
+        return self._sink.taken()
+
+    def end(self) -> bytes:
+        """The rest of it."""
         self._close_file()
         self._zip.close()
         return self._sink.taken()
-
-    def _take(self, pieces: Iterable[Piece]) -> None:
-        for name, data in pieces:
-            if self._file is None or name != self._name:
-                self._close_file()
-                member = zipfile.ZipInfo(f"{self._folder}/{name}", self._date)
-                member.compress_type = self._zip.compression
-                self._name, self._file = name, self._zip.open(member, "w", force_zip64=True)
-            self._file.write(data)
 
     def _close_file(self) -> None:
         if self._file is not None:

@@ -2,6 +2,8 @@
 
     jsonl, parquet      the rows, one file
     datasets            a tar of the folder that `save_to_disk` writes
+    manifest            the manifests of rows, one file
+    folder              a zip of the folder that `rlt select` leaves: rows, manifests, card; cards.py
     any other           a zip of the folder that `rlt export` writes in that format, by the same code
 
 Tables of rows go in and bytes come out; what is held meanwhile is one group of rows (and of Parquet the footer, some
@@ -10,12 +12,14 @@ Tables of rows go in and bytes come out; what is held meanwhile is one group of 
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
 
 from server.datasets.archives import DatasetsFolder, Source, TrainerZip
+from server.datasets.cards import Tables, folder_zip, manifest_lines
 from server.datasets.shards import Include
 from server.errors import Invalid
 from student.configs import ExportOptions
@@ -25,7 +29,7 @@ from student.exports.encoders import Encoder, JsonLines, Parquet
 from student.exports.formats import Options
 from student.exports.names import ExportName, FileType
 
-RowsFormat = Literal["jsonl", "parquet", "datasets"]
+RowsFormat = Literal["jsonl", "parquet", "datasets", "manifest", "folder"]
 """Our own rows, whichever are asked for."""
 OUR_ROWS: tuple[RowsFormat, ...] = get_args(RowsFormat)
 TRAINERS: tuple[ExportName, ...] = get_args(ExportName)
@@ -35,9 +39,10 @@ class ExportQuery(ExportOptions):
     """What a download is to be; all but the first two go with a trainer's format only."""
 
     format: Literal[RowsFormat, ExportName] = "jsonl"
-    """Our own rows (`datasets` is a tar of a `datasets` folder), or a format of `rlt export`: a zip of its folder."""
+    """Our own rows: a file, a tar of a `datasets` folder, manifests alone, or a zip of the folder of `rlt select` with
+    the card; or a format of `rlt export`, a zip of its folder."""
     include: Include = "ok"
-    """Which of our own rows; ok are those to train on, and a trainer's format has no others."""
+    """Which of our own rows; ok are those to train on, a trainer's format has no others, a folder has all."""
     file_type: FileType = "parquet"
     """How the rows of a trainer's format are stored."""
 
@@ -45,6 +50,10 @@ class ExportQuery(ExportOptions):
         """Raises Invalid where a field does not go with the format."""
         if self.format not in OUR_ROWS and self.include != "ok":
             raise Invalid(f"include: {self.format} holds rows to train on (ok), got {self.include!r}", param="include")
+        if self.format == "folder" and "include" in self.model_fields_set and self.include != "all":
+            raise Invalid(
+                f"include: a folder holds all rows (all), got {self.include!r}; leave it out", param="include"
+            )
         others = self.model_dump(exclude_defaults=True, exclude={"format", "include"})
         if self.format in OUR_ROWS and others:
             name = min(others)
@@ -57,20 +66,26 @@ class Download(Protocol):
     suffix: str
     media_type: str
 
-    def encoder(self, source: Source, asked: ExportQuery) -> Encoder: ...
-
-    def rows(self, asked: ExportQuery) -> Include:
-        """Which rows the encoder is to be given."""
+    def chunks(self, source: Source, asked: ExportQuery, tables: Tables) -> AsyncIterator[bytes]:
+        """The bytes of the download, as they are made."""
         ...
 
 
-class _OurRows:
+class _Encoded(ABC):
+    @abstractmethod
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """What turns rows into the file."""
+
     def rows(self, asked: ExportQuery) -> Include:
         """Those that are asked for."""
         return asked.include
 
+    def chunks(self, source: Source, asked: ExportQuery, tables: Tables) -> AsyncIterator[bytes]:
+        """Encoded table by table."""
+        return export(self.encoder(source, asked), tables(self.rows(asked)))
 
-class JsonLinesDownload(_OurRows):
+
+class JsonLinesDownload(_Encoded):
     """A row a line."""
 
     suffix = ".jsonl"
@@ -81,7 +96,7 @@ class JsonLinesDownload(_OurRows):
         return JsonLines()
 
 
-class ParquetDownload(_OurRows):
+class ParquetDownload(_Encoded):
     """One file."""
 
     suffix = ".parquet"
@@ -92,7 +107,7 @@ class ParquetDownload(_OurRows):
         return Parquet(SCHEMA)
 
 
-class DatasetsDownload(_OurRows):
+class DatasetsDownload(_Encoded):
     """A folder of `datasets` as a tar."""
 
     suffix = ".tar"
@@ -103,7 +118,41 @@ class DatasetsDownload(_OurRows):
         return DatasetsFolder(SCHEMA, source)
 
 
-class TrainerDownload:
+class ManifestDownload(_Encoded):
+    """A manifest a line."""
+
+    suffix = ".manifest.jsonl"
+    media_type = "application/jsonl"
+
+    def encoder(self, source: Source, asked: ExportQuery) -> Encoder:
+        """As `rlt select` writes them."""
+        return Manifests()
+
+
+class Manifests:
+    """Turns rows into the lines of their manifests."""
+
+    def add(self, table: pa.Table) -> bytes:
+        """More of them."""
+        return manifest_lines(table)
+
+    def end(self) -> bytes:
+        """Nothing: a line is whole when it is written."""
+        return b""
+
+
+class FolderDownload:
+    """The folder of `rlt select` as a zip."""
+
+    suffix = ".zip"
+    media_type = "application/zip"
+
+    def chunks(self, source: Source, asked: ExportQuery, tables: Tables) -> AsyncIterator[bytes]:
+        """All rows, whatever became of them."""
+        return folder_zip(source, tables)
+
+
+class TrainerDownload(_Encoded):
     """The folder of `rlt export` as a zip."""
 
     media_type = "application/zip"
@@ -126,6 +175,8 @@ DOWNLOADS: dict[str, Download] = {
     "jsonl": JsonLinesDownload(),
     "parquet": ParquetDownload(),
     "datasets": DatasetsDownload(),
+    "manifest": ManifestDownload(),
+    "folder": FolderDownload(),
     **{name: TrainerDownload(name) for name in TRAINERS},
 }
 

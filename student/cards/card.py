@@ -8,6 +8,7 @@ what; a card may be edited before it is published.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
@@ -60,21 +61,31 @@ class Line(NamedTuple):
 
 def card_files(census: Census, about: About) -> dict[str, bytes]:
     """The card and its pictures, by their names within the folder of the dataset."""
+    pictures = {measure: (f"{PICTURES}/{measure}.png", png) for measure, png in _pictures(census).items()}
+    text = card_text(census, about, {measure: name for measure, (name, _) in pictures.items()})
+    return {CARD: text.encode(), **dict(pictures.values())}
+
+
+def card_with_pictures(census: Census, about: About) -> str:
+    """The card as one text, its pictures in it as data."""
+    pictures = {name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in _pictures(census).items()}
+    return card_text(census, about, pictures)
+
+
+def _pictures(census: Census) -> dict[Measure, bytes]:
+    measured = [line for line in _lines(census) if line.measure in PICTURED]
+    return {line.measure: picture(*line) for line in measured}
+
+
+def _lines(census: Census) -> list[Line]:
+    """Of each measure that a row has which did not fail."""
     lines = [Line(name, census.kept_measures[name], census.dropped_measures[name]) for name in get_args(Measure)]
-    lines = [line for line in lines if line.kept.count + line.dropped.count]
-    drawn = {line.measure: picture(*line) for line in lines if line.measure in PICTURED}
-    pictures = {measure: png for measure, png in drawn.items() if png is not None}
-    text = card_text(census, about, lines)
-    return {CARD: text.encode(), **{picture_name(measure): png for measure, png in pictures.items()}}
+    return [line for line in lines if line.kept.count + line.dropped.count]
 
 
-def picture_name(measure: Measure) -> str:
-    """Where the picture of a measure is, from the card."""
-    return f"{PICTURES}/{measure}.png"
-
-
-def card_text(census: Census, about: About, lines: list[Line]) -> str:
-    """README.md."""
+def card_text(census: Census, about: About, pictures: Mapping[Measure, str]) -> str:
+    """README.md; `pictures` says where that of a measure is."""
+    lines = _lines(census)
     parts = [
         f"---\n{head(census)}\n---",
         f"# {inert(about.title)}",
@@ -82,7 +93,7 @@ def card_text(census: Census, about: About, lines: list[Line]) -> str:
         "## Rows",
         *_rows(census, about),
         "## Measures",
-        *_measures(lines),
+        *_measures(lines, pictures),
         "## How it was made",
         *_recipe(census, about),
         "## Licence",
@@ -151,14 +162,14 @@ def _rows(census: Census, about: About) -> Iterator[str]:
     )
 
 
-def _measures(lines: list[Line]) -> Iterator[str]:
+def _measures(lines: list[Line], pictures: Mapping[Measure, str]) -> Iterator[str]:
     if not lines:
         yield "No row was scored or measured."
         return
     heads = ("measure", "kept rows with it", "mean", "5 %", "median", "95 %", "mean of dropped rows")
     yield _table(heads, [(f"`{line.measure}`", *_figures(line.kept), _mean(line.dropped)) for line in lines])
     pictured = [line.measure for line in lines if line.measure in PICTURED]
-    yield "\n".join(f"![{PICTURED[name]}, rows kept and dropped]({picture_name(name)})" for name in pictured)
+    yield "\n".join(f"![{PICTURED[name]}, rows kept and dropped]({pictures[name]})" for name in pictured)
     yield "The outermost bins take in what lies beyond. Quantiles are exact to 0.1 % of their value."
 
 

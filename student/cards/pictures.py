@@ -1,4 +1,4 @@
-"""A measure over the rows kept and over those dropped, as a small PNG; none where no row has the measure.
+"""A measure over the rows kept and over those dropped, as a small PNG.
 
 PNG, since the hub sends an SVG of a repository as plain text, which browsers show no picture of.
 """
@@ -34,10 +34,8 @@ _LOCK = Lock()
 """Matplotlib's caches are not for several threads."""
 
 
-def picture(measure: Measure, kept: Sketch, dropped: Sketch) -> bytes | None:
-    """The PNG of one measure."""
-    if not (kept + dropped).count:
-        return None
+def picture(measure: Measure, kept: Sketch, dropped: Sketch) -> bytes:
+    """The PNG of one measure, which a row must have."""
     edges = edges_of(measure, kept + dropped)
     with _LOCK:
         figure = Figure(figsize=(4.6, 2.3), dpi=110, layout="constrained")

@@ -34,14 +34,13 @@ from student.curation.report import SelectionReport, told
 from student.curation.selection import Rules, Selection
 from student.errors import OutputError, ProblemError
 from student.explanations import SCHEMA, Explanation, stream_explanations
-from student.manifests import manifest_of
+from student.manifests import MANIFEST, manifest_of
 from student.problem_files import whole_file
 from student.rows import DATASET_ROWS
 from student.tags import STYLES
 
 REPORT = "report.json"
 SETTINGS = "settings.json"
-MANIFEST = "manifest.jsonl"
 ROWS_AT_A_TIME = 128
 """Rows that are Python objects at once: of 16,384 tokens each they take 100 MB."""
 GROUP_ROWS = 8192

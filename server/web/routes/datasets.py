@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from server.datasets.archives import Source
+from server.datasets.cards import card, source_of
 from server.datasets.dataset_requests import make_dataset
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, described
 from server.datasets.dry_runs import dry_run as estimate_of
-from server.datasets.exports import DOWNLOADS, ExportQuery, export
+from server.datasets.exports import DOWNLOADS, ExportQuery
 from server.datasets.shards import Include
 from server.errors import WrongState
 from server.jobs.jobs import job_folder
@@ -26,6 +26,7 @@ from server.web.events import EventStream, event
 from server.wire import Answer, Dataset, DatasetRequest, Page
 from student.estimates import Estimate
 from student.explanations import Explanation
+from student.manifests import Manifest, manifest_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 WATCH_SECONDS = 0.5
@@ -44,6 +45,12 @@ EXAMPLE = {
 }
 UsedKey = Annotated[str | None, Header(alias="Idempotency-Key", description="Sent again, it makes nothing anew.")]
 After = Annotated[str | None, Query(description="last_id of the page before.")]
+
+
+class MarkdownResponse(Response):
+    """A text for people."""
+
+    media_type = "text/markdown; charset=utf-8"
 
 
 class Deleted(Answer):
@@ -175,6 +182,37 @@ async def list_rows(
     return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
 
+@router.get("/{dataset}/manifests", dependencies=[needs("datasets")], summary="Where rows are from")
+async def list_manifests(
+    request: Request,
+    dataset: str,
+    include: Include = "ok",
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> Page[Manifest]:
+    """Of each row that `/rows` gives for the same question: hashes, licence, weights, seed, sampling, engine, scores,
+    each filter's verdict; without its texts."""
+    parts: Parts = request.app.state.parts
+    page = await (await _rows(parts, dataset)).page(after, limit, include)
+    return Page[Manifest].of(
+        [manifest_of(row) for _, row in page.rows], [place for place, _ in page.rows], page.has_more
+    )
+
+
+@router.get(
+    "/{dataset}/card",
+    dependencies=[needs("datasets")],
+    response_class=MarkdownResponse,
+    summary="The card of a dataset",
+)
+async def get_card(request: Request, dataset: str) -> Response:
+    """Markdown with front matter as the Hugging Face hub reads it: counts, measures with pictures (as data), how it was
+    made, licences, limits. All rows are read for it. 400 until the dataset has ended."""
+    parts: Parts = request.app.state.parts
+    job = await _ended(parts, dataset)
+    return MarkdownResponse(await card(source_of(job), (await _rows(parts, dataset)).tables))
+
+
 @router.get(
     "/{dataset}/export",
     dependencies=[needs("datasets")],
@@ -188,16 +226,14 @@ async def export_dataset(
     asked: Annotated[ExportQuery, Query()],
 ) -> Response:
     """Our own rows as JSONL, one Parquet file, or a folder of `datasets` as a tar, which `rlt distill` and `rlt score`
-    read; or a trainer's format: a zip of the folder that `rlt export` writes, the trainer's own files included. 400
-    until the dataset has ended, 422 where a format gets no row."""
+    read; with manifests and card as a zip of the folder that `rlt select` leaves; or a trainer's format: a zip of the
+    folder that `rlt export` writes, the trainer's own files included. 400 until the dataset has ended, 422 where a
+    format gets no row."""
     parts: Parts = request.app.state.parts
-    job = await parts.jobs.get(dataset, "dataset")
-    if job.status not in TERMINAL:
-        raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
+    job = await _ended(parts, dataset)
     asked.check()
     download = DOWNLOADS[asked.format]
-    encoder = download.encoder(Source(job.id, job.finished_at or job.created_at), asked)
-    chunks = export(encoder, (await _rows(parts, dataset)).tables(download.rows(asked)))
+    chunks = download.chunks(source_of(job), asked, (await _rows(parts, dataset)).tables)
     first = await anext(chunks, b"")  # what fails at once has its own status
 
     async def all_chunks() -> AsyncIterator[bytes]:
@@ -220,6 +256,14 @@ async def delete_dataset(request: Request, dataset: str) -> Deleted:
 
 async def _shown(parts: Parts, job: Job) -> Dataset:
     return described(job, await parts.jobs.progress(job))
+
+
+async def _ended(parts: Parts, dataset: str) -> Job:
+    """The job; raises WrongState while it is worked on."""
+    job = await parts.jobs.get(dataset, "dataset")
+    if job.status not in TERMINAL:
+        raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
+    return job
 
 
 async def _rows(parts: Parts, dataset: str) -> DatasetRows:

@@ -12,9 +12,11 @@ from typing import Any
 import datasets
 import httpx
 import pytest
+from huggingface_hub import DatasetCard
 
 from student.cli import main
 from student.explanations import Explanation, read_explanations
+from student.manifests import manifest_of
 from student.problems import Problem
 from student.tags import RLT
 from tests.server.conftest import StartService
@@ -141,6 +143,7 @@ def test_a_trainers_format_is_downloaded_with_its_own_files_and_loads(
         ({"format": "bespoke-stratos", "tags": "think"}, "leave out --tags"),
         ({"format": "trl-kto", "include": "all"}, "include: trl-kto holds rows to train on"),
         ({"format": "jsonl", "margin": 1}, "margin: goes with a trainer's format"),
+        ({"format": "folder", "include": "failed"}, "include: a folder holds all rows"),
         ({"format": "nonsense"}, "format"),
         ({"format": "trl-kto", "colour": 1}, "colour"),
     ],
@@ -259,6 +262,37 @@ def test_pages_of_rows_joined_are_all_rows(client: httpx.Client, tiny_problems: 
         assert len(ids) == len(set(ids)) == count
     answer = client.get(f"/v1/datasets/{dataset}/rows", params={"after": "../../etc"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "after")
+
+
+def test_a_card_and_manifests_tell_where_rows_are_from(
+    client: httpx.Client, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    problems = [body(problem) for problem in tiny_problems[:3]]
+    asked = {"name": "<script>alert(1)</script>", "license": "MIT", "n": 1, "best_of": 2, "metadata": {"of": "mine"}}
+    dataset = made(client, problems=problems, **asked)["id"]
+    answer = client.get(f"/v1/datasets/{dataset}/card")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/markdown; charset=utf-8")
+    card = DatasetCard(answer.text)
+    assert card.data.to_dict()["license"] == "mit"
+    assert "# `<script>alert(1)</script>`" in card.text
+    assert "6 explanations" in card.text
+    assert "of 3 problems; 3 of them are kept" in card.text
+    assert "](data:image/png;base64,iVBOR" in card.text
+    assert "mine" not in card.text
+
+    rows = client.get(f"/v1/datasets/{dataset}/rows", params={"include": "all"}).json()
+    page = client.get(f"/v1/datasets/{dataset}/manifests", params={"include": "all"}).json()
+    assert page["last_id"] == rows["last_id"]
+    theirs = [manifest_of(Explanation.model_validate(row)).model_dump(mode="json") for row in rows["data"]]
+    assert page["data"] == theirs
+    assert [row["verdicts"][0]["filter"] for row in theirs] == ["best_of"] * 6
+    assert all(row["teacher"]["weights"] and row["prompt_template"] and row["engine"]["software"] for row in theirs)
+
+    exported(client, dataset, tmp_path / "folder.zip", "folder", "all")
+    with zipfile.ZipFile(tmp_path / "folder.zip") as archive:
+        archive.extractall(tmp_path)
+    kept = datasets.load_dataset(str(tmp_path / dataset), split="train", cache_dir=str(tmp_path / "cache"))
+    assert sorted(kept["id"]) == sorted(row["id"] for row in rows["data"] if row["dropped"] is None)
 
 
 def test_a_file_in_its_own_columns_is_a_source_and_bad_rows_are_told(client: httpx.Client) -> None:
@@ -387,7 +421,7 @@ def test_a_hub_dataset_that_cannot_be_had_fails_the_dataset_with_the_reason(clie
     assert "nobody/no-such-dataset" in dataset["error"]
 
 
-@pytest.mark.parametrize("path", ["", "/rows", "/export", "/events"])
+@pytest.mark.parametrize("path", ["", "/rows", "/manifests", "/card", "/export", "/events"])
 def test_a_dataset_that_is_not_there_is_404(client: httpx.Client, path: str) -> None:
     for name in ("ds_nobody", "..%2F..%2Fetc%2Fpasswd", "batch_x"):
         answer = client.get(f"/v1/datasets/{name}{path}")

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import io
 import json
+import re
 import tarfile
 import tracemalloc
 import zipfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -16,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from server.datasets.archives import Source
-from server.datasets.exports import DOWNLOADS, ExportQuery, RowsFormat, export
-from server.datasets.shards import chosen
-from student.configs import ExportConfig
+from server.datasets.exports import DOWNLOADS, ExportQuery, RowsFormat
+from server.datasets.shards import Include, chosen
+from student.configs import ExportConfig, SelectConfig
+from student.curation import select
 from student.errors import ProblemError
 from student.explanations import SCHEMA, Explanation, Score, read_explanations
 from student.exports import encoders
@@ -50,9 +52,9 @@ def rows(count: int, first: int = 0) -> list[Explanation]:
     ]
 
 
-def table(made: list[Explanation]) -> pa.Table:
+def table(made: list[Explanation], include: Include = "ok") -> pa.Table:
     schema = SCHEMA
-    return chosen(pa.Table.from_pylist([row.model_dump() for row in made], schema), "ok")
+    return chosen(pa.Table.from_pylist([row.model_dump() for row in made], schema), include)
 
 
 async def _each(tables: Iterable[pa.Table]) -> AsyncIterator[pa.Table]:
@@ -61,9 +63,15 @@ async def _each(tables: Iterable[pa.Table]) -> AsyncIterator[pa.Table]:
 
 
 def exported(form: RowsFormat, tables: Iterable[pa.Table]) -> bytes:
+    return downloaded(ExportQuery(format=form), list(tables))
+
+
+def downloaded(asked: ExportQuery, tables: Sequence[pa.Table]) -> bytes:
+    """A whole download of these tables, whichever rows it asks for."""
+
     async def joined() -> bytes:
-        encoder = DOWNLOADS[form].encoder(DATASET, ExportQuery(format=form))
-        return b"".join([data async for data in export(encoder, _each(tables))])
+        chunks = DOWNLOADS[asked.format].chunks(DATASET, asked, lambda _: _each(tables))
+        return b"".join([data async for data in chunks])
 
     return asyncio.run(joined())
 
@@ -111,12 +119,7 @@ def test_a_line_is_one_that_json_reads_although_the_text_holds_line_separators()
 
 def unpacked(asked: ExportQuery, tables: Iterable[pa.Table], folder: Path) -> dict[str, bytes]:
     """The files of a trainer's format as it is handed out, by their path in it."""
-
-    async def joined() -> bytes:
-        encoder = DOWNLOADS[asked.format].encoder(DATASET, asked)
-        return b"".join([data async for data in export(encoder, _each(tables))])
-
-    with zipfile.ZipFile(io.BytesIO(asyncio.run(joined()))) as archive:
+    with zipfile.ZipFile(io.BytesIO(downloaded(asked, list(tables)))) as archive:
         archive.extractall(folder)
     return files_of(folder / f"ds_1-{asked.format}")
 
@@ -158,19 +161,57 @@ def test_a_trainers_format_of_which_there_is_no_row_sends_no_byte(tmp_path: Path
         encoder.end()
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet", "datasets", "trl-messages", "hf-datasets", "trl-preference"])
+def test_the_folder_is_that_of_rlt_select_with_the_same_manifests_and_card(tmp_path: Path) -> None:
+    made = [row.model_copy(update={"question": f"{row.problem_id}?", "license": "MIT"}) for row in rows(9)]
+    given = tmp_path / "rows.jsonl"
+    given.write_text("".join(row.model_dump_json() + "\n" for row in made), encoding="utf-8")
+    out = tmp_path / "selected"
+    asked = {"filters": {"at_least": {"reward": -0.5}}, "duplicates": {"compare": "nothing"}}
+    select.main(SelectConfig.model_validate({"rows": str(given), "out": str(out), **asked}))
+    judged = read_explanations(str(out), RLT)
+    shards = [table(judged[first : first + 4], "all") for first in (0, 4, 8)]
+    with zipfile.ZipFile(io.BytesIO(downloaded(ExportQuery(format="folder"), shards))) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / "ds_1"
+    assert read_explanations(str(folder), RLT) == judged
+    theirs, ours = files_of(out), files_of(folder)
+    assert theirs.keys() == ours.keys() | {"report.json"}
+    differing = {name for name, data in ours.items() if data != theirs[name]}
+    assert differing == {"README.md"}  # another title and recipe
+    sections = [re.split(r"^# .*$|^<details>.*</details>$", text.decode(), flags=re.M | re.S) for text in (
+        ours["README.md"], theirs["README.md"]
+    )]  # fmt: skip
+    assert sections[0] == sections[1]
+    manifests = downloaded(ExportQuery(format="manifest", include="all"), shards)
+    assert manifests == theirs["manifest.jsonl"]
+
+
+def test_a_folder_without_rows_is_whole_and_has_a_card(tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(downloaded(ExportQuery(format="folder"), []))) as archive:
+        assert {name.removeprefix("ds_1/") for name in archive.namelist()} == {
+            "rows.parquet",
+            "manifest.jsonl",
+            "README.md",
+        }
+        assert b"0 explanations" in archive.read("ds_1/README.md")
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["jsonl", "parquet", "datasets", "folder", "trl-messages", "hf-datasets", "trl-preference"],
+)
 def test_six_times_the_rows_take_no_more_memory(form: RowsFormat | FormatName, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "GROUP_ROWS", 400)
     random = Random(0)
     shard = table([row.model_copy(update={"explanation": random.randbytes(4000).hex()}) for row in rows(100)])
 
     async def peak(shards: int) -> int:
-        encoder = DOWNLOADS[form].encoder(DATASET, ExportQuery(format=form))
+        chunks = DOWNLOADS[form].chunks(DATASET, ExportQuery(format=form), lambda _: _each([shard] * shards))
         gc.collect()  # what earlier tests left, freed meanwhile, would be taken off the peak
         before = pa.total_allocated_bytes()
         most = 0
         tracemalloc.start()
-        async for _ in export(encoder, _each(shard for _ in range(shards))):
+        async for _ in chunks:
             most = max(most, pa.total_allocated_bytes() - before)
         _, python = tracemalloc.get_traced_memory()
         tracemalloc.stop()

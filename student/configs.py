@@ -108,12 +108,25 @@ class MeasureSettings(Config):
     """How much of the gain each step brings; the explanation is read once more, with the solution behind each step."""
     most_steps: int = Field(32, gt=1)
     """Steps of an explanation at most; where it has more, neighbours are joined."""
+    step_thought: Literal["closed", "finished"] = "closed"
+    """Behind each step the thought is closed, or the student finishes it first: sharper, a text sampled for each."""
     leak: bool = True
     """How surely the explanation announces the solution, copies it or refers to it instead of deriving it."""
     repetition: bool = True
     """The share of the explanation that says again what it said."""
     length: bool = True
     """Tokens of the row as the student reads it, and as a share of what it can read."""
+    verified: bool = False
+    """Whether the student, once it has read the explanation, answers right: one answer is sampled, greedily."""
+    grading: Grading = "math"
+    """How that answer is graded: as LaTeX or a number, as the same text, as an option's letter, as an expression."""
+    own_tokens: int = Field(512, gt=0)
+    """Longest text that the student writes itself, in tokens: its answer, or how it finishes a thought."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the student must write, and not only read."""
+        return self.verified or (self.step_credit and self.step_thought == "finished")
 
 
 class SamplingSettings(Config):

@@ -13,11 +13,10 @@ any judgement of the steps; only the answer is compared.
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from student.expressions import solves
 from student.grading_process import Grader
-from student.problems import Problem
 from student.tags import Tags
 
 Method = Literal["math", "exact", "choice", "countdown"]
@@ -85,7 +84,17 @@ _JUDGES: dict[Method, Callable[[str, str], bool]] = {
 """What each method says of texts that are not the same."""
 
 
-def gold_answer(problem: Problem) -> str:
+class Solved(Protocol):
+    """A problem, or an explanation of one."""
+
+    @property
+    def answer(self) -> str | None: ...
+
+    @property
+    def solution(self) -> str: ...
+
+
+def gold_answer(problem: Solved) -> str:
     """What a student must state: the problem's answer, else the one in its solution, else the whole solution."""
     return problem.answer or stated_answer(problem.solution) or problem.solution
 

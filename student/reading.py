@@ -42,6 +42,20 @@ class Passage:
         """The same row, its explanation counted to what stands before: read, and not asked about."""
         return replace(self, explanation=range(self.explanation.stop, self.explanation.stop))
 
+    def thought_on(self, ids: Sequence[int], max_tokens: int | None) -> "Passage":
+        """The same row with more of the thought behind its explanation, as many tokens as fit.
+
+        >>> Passage([7, 1, 9, 5], range(1, 2), range(3, 4)).thought_on([2, 3], max_tokens=5)
+        Passage(input_ids=[7, 1, 2, 9, 5], explanation=range(1, 2), solution=range(4, 5), cut_tokens=0)
+        """
+        more = ids if max_tokens is None else ids[: max(0, max_tokens - len(self.input_ids))]
+        border, later = self.explanation.stop, len(more)
+        return replace(
+            self,
+            input_ids=[*self.input_ids[:border], *more, *self.input_ids[border:]],
+            solution=range(self.solution.start + later, self.solution.stop + later),
+        )
+
 
 def assemble(
     before: Sequence[int], explanation: Sequence[int], between: Sequence[int], solution: Sequence[int]

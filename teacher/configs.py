@@ -160,6 +160,13 @@ class ScoreConfig(ModelSettings):
         _refuse_exact_kl_elsewhere(self.reward, self.scoring)
         return self
 
+    @model_validator(mode="after")
+    def _who_writes_is_here(self) -> Self:
+        if self.measures.writes and self.scoring.urls:
+            name = "verified" if self.measures.verified else "step_thought 'finished'"
+            raise ValueError(f"measures.{name}: the student must write, and on servers (scoring.urls) it only reads")
+        return self
+
 
 class ResampleConfig(ModelSettings):
     """Samples more explanations of the problems whose best one is not good enough, worst first, within a budget."""

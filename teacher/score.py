@@ -178,9 +178,15 @@ def summary(out: Path, rows: Sequence[Explanation]) -> str:
         f"reward {_mean(score.reward for score in scores)}",
         f"rSS {_mean(score.rss for score in scores)}",
         f"rKL {_mean(score.rkl for score in scores if score.rkl is not None)}",
+        *_verified(rows),
         *(f"{count} with {note}" for note, count in notes.items()),
     ]
     return f"{out}: {', '.join(parts)}"
+
+
+def _verified(rows: Sequence[Explanation]) -> list[str]:
+    found = [row.measures.verified for row in rows if row.measures is not None and row.measures.verified is not None]
+    return [f"verified {sum(found)} of {len(found)}"] if found else []
 
 
 def _kind(note: str) -> str:

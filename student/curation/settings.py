@@ -18,7 +18,7 @@ class Filters(Config):
     finished: bool = False
     """Only explanations that were not cut by max_tokens or the context."""
     verified: bool = False
-    """Only explanations after which the student answered right, by the row's own measure; no verb makes it yet."""
+    """Only explanations after which the student answered right (rlt score --measures.verified)."""
     at_least: dict[Measure, FiniteFloat] = Field(default_factory=dict)
     """Lowest value of a measure, as measure=bound (reward=-1); any number of them."""
     at_most: dict[Measure, FiniteFloat] = Field(default_factory=dict)

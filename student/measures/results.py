@@ -35,7 +35,7 @@ class Step(BaseModel):
     """Where it begins in the explanation, in characters."""
     stop: int
     credit: float
-    """Nats a solution token, at temperature 1, that the solution gains by this step; credits add up to the gain."""
+    """Nats a solution token, at temperature 1, that the solution gains by this step."""
 
 
 class Measures(BaseModel):

@@ -10,12 +10,12 @@ Where a text has blank lines its steps end there. One without any is cut by the 
     blank lines     lines     sentences     equations ("+1 = 4 +5 = 9" is two steps)
 
 White space after a line belongs to the step before it, that after a sentence or an equation to the step behind, as most
-tokenizers cut it. A token belongs to the step in which it begins. Left out: whether a step is right, which no
+tokenizers cut it. A token belongs to the step in which its first word is. Left out: whether a step is right, which no
 likelihood says; and what a step is worth to those behind it.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
@@ -68,13 +68,18 @@ def _cut(text: str, border: re.Pattern[str]) -> Iterator[str]:
 def tokens_before(
     tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], text: str, pieces: Sequence[str]
 ) -> list[int]:
-    """How many of the tokens, which spell the text, begin before the first of its pieces, the second, ... and the end.
+    """How many of the tokens, which spell the text, stand before the first of its pieces, the second, ... and the end.
 
-    The first is 0, the last one all of them.
+    A token that reaches over a border is the piece's that its first word is in: white space before a word may be a part
+    of the word's token. The first number is 0, the last one that of all tokens.
     """
-    begins = [0, *token_ends(tokenizer, token_ids, text)[:-1]]
-    starts = list(accumulate((len(piece.encode()) for piece in pieces), initial=0))[:-1]
-    return [*(bisect_left(begins, start) for start in starts), len(token_ids)]
+    ends = token_ends(tokenizer, token_ids, text)
+    begins = [0, *ends[:-1]]
+    counts, border = [0], 0
+    for piece in pieces[:-1]:
+        word_end, border = border + len(piece.rstrip().encode()), border + len(piece.encode())
+        counts.append(max(bisect_left(begins, word_end), bisect_right(ends, border)))
+    return [*counts, len(token_ids)] if pieces else [len(token_ids)]
 
 
 def credited(pieces: Sequence[str], logps_S: Sequence[Tensor]) -> tuple[Step, ...]:

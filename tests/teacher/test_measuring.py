@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
+from transformers import PreTrainedModel
 
 from student.configs import ModelSettings
 from student.errors import OutputError
@@ -19,7 +22,7 @@ from student.scoring.protocol import PassageLogps
 from student.scoring.scorer import Scorer
 from student.tags import STYLES
 from teacher.configs import ScoreConfig
-from teacher.score import Reader, build_reward_model, main, score_rows
+from teacher.score import Reader, build_reward_model, main, score_rows, summary
 from tests.other_tokens import byte_tokenizer, save_tiny_model
 
 CPU = ModelSettings(device="cpu", threads=1)
@@ -176,6 +179,101 @@ def test_a_step_that_brings_the_gain_and_derives_nothing_is_a_jump(
         jumps = [(leak.score, text[leak.start : leak.stop]) for leak in measures.leaks if leak.kind == "jump"]
         assert jumps == [(1.0, "It seems to be about @ here.")] * step_credit
         assert (measures.steps is None) != step_credit
+
+
+def greedy(model: PreTrainedModel, ids: list[int], count: int) -> list[int]:
+    """What the model writes behind ids, by whole forwards."""
+    written: list[int] = []
+    with torch.no_grad():
+        for _ in range(count):
+            written.append(int(model(torch.tensor([[*ids, *written]])).logits[0, -1].argmax()))
+    return written
+
+
+def test_behind_each_step_between_two_the_student_finishes_the_thought(
+    tiny_model_folder: Path, tiny_problems: list[Problem], tmp_path: Path
+) -> None:
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    asked = {"step_credit": True, "step_thought": "finished", "own_tokens": 5}
+    config = settings(tiny_model_folder, tmp_path, measures=asked)
+    row = from_trace(tiny_problems[0]).model_copy(update={"explanation": STEPPED})
+    reward_model = build_reward_model(Scorer(model, config.scoring), tokenizer, None, config)
+    [measures] = measures_of(score_rows(reward_model, [row], reader(config)))
+    reads = StudentFormat(tokenizer, STYLES["rlt"])
+
+    def mean_logp(thought: list[int]) -> float:
+        passage = reads.read(row.question, thought, row.solution)
+        with torch.no_grad():
+            logp_TV = model(torch.tensor([passage.input_ids])).logits[0].double().log_softmax(-1)
+        return sum(logp_TV[at - 1, passage.input_ids[at]].item() for at in passage.solution) / len(passage.solution)
+
+    def stage(read: str) -> float:
+        ids = reads.encode(read)
+        start = reads.read(row.question, ids, row.solution).explanation.start
+        written = greedy(model, [*reads.read(row.question, ids, row.solution).input_ids[:start], *ids], 5)
+        return mean_logp([*ids, *reads.encode(tokenizer.decode(written))])
+
+    parts = steps(STEPPED)
+    inner = [stage("".join(parts[:count])) for count in (1, 2)]
+    expected = [mean_logp([]), *inner, mean_logp(reads.encode(STEPPED))]
+    found = [step.credit for step in measures.steps or ()]
+    assert found == pytest.approx([after - before for before, after in pairwise(expected)], abs=1e-5)
+    assert sum(found) == pytest.approx(measures.gain, abs=1e-9)
+
+
+RIGHT, WRONG = "3 + 2 = 5, so five.", "3 + 2 = 6, so six."
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_model_folder: Path, tiny_problems: list[Problem]) -> tuple[PreTrainedModel, StudentFormat]:
+    """A student that has learned by heart what it answers after the two explanations."""
+    model, tokenizer = load_pair(str(tiny_model_folder), CPU)
+    reads = StudentFormat(tokenizer, STYLES["rlt"])
+    prompt = reads.prompt_ids(tiny_problems[0].question)
+    rows = []
+    for thought, answer in ((RIGHT, "It is 5."), (WRONG, "It is 6.")):
+        rows.append(torch.tensor([[*prompt, *reads.completion_ids(reads.encode(thought), answer)]]))
+    learner = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = sum(
+            model(row, labels=row.masked_fill(torch.arange(row.shape[1]) < len(prompt), -100)).loss for row in rows
+        )
+        learner.zero_grad()
+        loss.backward()
+        learner.step()
+    return model.eval(), reads
+
+
+@pytest.mark.parametrize("own_tokens", [64, 3])
+def test_verified_is_the_grade_of_what_the_student_answers_once_it_has_read(
+    taught: tuple[PreTrainedModel, StudentFormat],
+    tiny_model_folder: Path,
+    tiny_problems: list[Problem],
+    tmp_path: Path,
+    own_tokens: int,
+) -> None:
+    model, reads = taught
+    problem = tiny_problems[0]
+    assert problem.answer == "5"
+    config = settings(tiny_model_folder, tmp_path, measures={"verified": True, "own_tokens": own_tokens})
+    rows = [from_trace(problem).model_copy(update={"explanation": text}) for text in (RIGHT, WRONG, RIGHT)]
+    rows[2] = rows[2].model_copy(update={"answer": "6"})
+    rows.append(rows[0].model_copy(update={"error": "the prompt did not fit"}))
+    reward_model = build_reward_model(Scorer(model, config.scoring), reads.tokenizer, None, config)
+    made = score_rows(reward_model, rows, reader(config))
+    assert made[3].measures is None
+    found = [(measures.student_answer, measures.verified) for measures in measures_of(made[:3])]
+    if own_tokens == 64:
+        assert "verified 1 of 3" in summary(Path("scored.jsonl"), made)
+        assert found == [("It is 5.", True), ("It is 6.", False), ("It is 5.", False)]
+    else:  # cut before it ended: nothing that it answered
+        assert [verified for _, verified in found] == [False, False, False]
+
+
+@pytest.mark.parametrize("measures", [{"verified": True}, {"step_credit": True, "step_thought": "finished"}])
+def test_a_student_on_servers_is_not_asked_to_write(measures: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="the student must write, and on servers"):
+        settings(tmp_path, tmp_path, measures=measures, scoring={"urls": ["http://gpu-1:8000"]})
 
 
 class Watched(Scorer):

@@ -52,9 +52,11 @@ def test_a_long_text_without_borders_is_cut_in_linear_time() -> None:
         assert "".join(steps(hostile)) == hostile  # a quadratic pattern would take minutes
 
 
-def test_a_token_belongs_to_the_step_in_which_it_begins(tiny_model_folder: Path) -> None:
+def test_a_token_belongs_to_the_step_in_which_its_first_word_is(tiny_model_folder: Path) -> None:
     toy = toy_tokenizer()
     text = "+1 = 4 +5 = 9"
+    assert tokens_before(toy, encode(toy, text), text, steps(text)) == [0, 3, 6]
+    text = "+1 = 4\n\n+5 = 9\n"  # space is a part of the token behind it here, and a border of steps stands behind it
     assert tokens_before(toy, encode(toy, text), text, steps(text)) == [0, 3, 6]
     bytes_ = load_tokenizer(str(tiny_model_folder))
     text = "caf\u00e9 \U0001f600.\n\nSo 5."

@@ -4,7 +4,6 @@ Our optimizer and schedule, SIGTERM, checkpoints that are whole or absent, the s
 and the model saved at the end. Mixed into TRL's trainers, which own the loop. Left out: losses and rows.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +17,21 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from student import processes
 from student.configs import SftConfig
 from student.errors import ConfigError, RltError
 from student.interruption import Interrupted, StopOnSigterm
 from student.models import cast_parameters, move_in, quiet, whole_or_removed
 from student.optimizer import make_optimizer, schedule_factor
+
+
+def _on_a_numbered_cpu(stored: Any, place: str) -> Any:
+    return stored if place.startswith("cpu:") else None
+
+
+# Of several processes on a CPU accelerate calls each one's device cpu:0, cpu:1, ..., which is where transformers asks
+# torch to put the optimizer of a checkpoint; torch knows only "cpu".
+torch.serialization.register_package(11, lambda stored: None, _on_a_numbered_cpu)
 
 
 class Diverged(RltError):
@@ -54,6 +63,7 @@ def shared_options(config: SftConfig, model: PreTrainedModel, out: Path) -> dict
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
         "seed": config.seed,
         "data_seed": config.seed,
         **_precision(model),
@@ -79,7 +89,7 @@ def passes(config: SftConfig, devices: int | None = None) -> tuple[int, int]:
     >>> passes(SftConfig(batch_size=96, rows_per_device=8), devices=2), passes(SftConfig(batch_size=9), devices=1)
     ((8, 6), (3, 3))
     """
-    devices = devices or int(os.environ.get("WORLD_SIZE", "1"))
+    devices = devices or processes.count()
     share, rest = divmod(config.batch_size, devices)
     if rest:
         raise ConfigError(f"sft.batch_size: must be a multiple of the {devices} devices, got {config.batch_size}")
@@ -180,17 +190,26 @@ class CarefulTrainer(Trainer):
         )
 
     def save_into(self, out: Path, dtype: torch.dtype) -> None:
-        """Saves model and tokenizer into `out` in precision `dtype`, then removes the checkpoints.
-
-        Every process takes part, because the weights may be spread over them; spread weights stay in float32.
-        """
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            cast_parameters(self.model, dtype)
-        writing = out / "model.partial"
-        with whole_or_removed(writing), quiet():
-            self.save_model(str(writing))
+        """Saves model and tokenizer into `out` in precision `dtype`, then removes the checkpoints."""
+        save_trained(self, out, dtype)
         if self.is_world_process_zero():
-            (writing / "training_args.bin").unlink()
-            move_in(writing, out)
             for checkpoint in out.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
                 shutil.rmtree(checkpoint)
+
+
+def save_trained(trainer: Trainer, out: Path, dtype: torch.dtype) -> None:
+    """Saves a trainer's model and tokenizer into `out` in precision `dtype`, config.json last.
+
+    Every process takes part, because the weights may be spread over them; spread weights stay in float32.
+    """
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        assert isinstance(trainer.model, nn.Module)
+        cast_parameters(trainer.model, dtype)
+    writing = out / "model.partial"
+    if trainer.is_world_process_zero():
+        shutil.rmtree(writing, ignore_errors=True)
+    with whole_or_removed(writing), quiet():
+        trainer.save_model(str(writing))
+    if trainer.is_world_process_zero():
+        (writing / "training_args.bin").unlink()
+        move_in(writing, out)

@@ -6,6 +6,11 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 
+def has_saved(folder: Path) -> bool:
+    """Whether a run has saved anything there that another could go on from: a checkpoint, or its model."""
+    return last_checkpoint(folder) is not None or (folder / "config.json").exists()
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole `checkpoint-N` of a run, or None.
 

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from student import processes
 from student.config import Config, parse_command
-from student.errors import RltError
+from student.errors import ConfigError, RltError
 
 
 @dataclass(frozen=True)
 class Verb:
     """One word after `rlt`: the settings it takes and the function (`module:name`) that carries it out.
 
-    `place` is its place in the chain from problems to students, in which `--help` lists the verbs.
+    `place` is its place in the chain from problems to students, in which `--help` lists the verbs. `spreads` says that
+    it may be started as several processes, a GPU each.
     """
 
     place: float
@@ -29,6 +31,7 @@ class Verb:
     summary: str
     config_type: type[Config]
     function: str
+    spreads: bool = False
 
     def run(self, config: Config) -> None:
         """Loads the verb's module (this is where torch comes in) and carries the verb out."""
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(verb: Verb, arguments: Sequence[str]) -> int:
     try:
+        _refuse_launcher(verb)
         verb.run(parse_command(verb.config_type, verb.name, arguments, verb.summary))
     except RltError as error:
         return _complain(verb, str(error))
@@ -88,8 +92,17 @@ def _carry_out(verb: Verb, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _refuse_launcher(verb: Verb) -> None:
+    """Raises ConfigError where several processes are about to write the same file."""
+    if processes.count() > 1 and not verb.spreads:
+        raise ConfigError(
+            f"started as {processes.count()} processes, and it is for one; start it without torchrun or accelerate"
+        )
+
+
 def _complain(verb: Verb, message: str, status: int = 1) -> int:
-    print(f"rlt {verb.name}: {' '.join(message.split())}", file=sys.stderr)
+    one_of = f" (process {processes.index()} of {processes.count()})" if processes.count() > 1 else ""
+    print(f"rlt {verb.name}{one_of}: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

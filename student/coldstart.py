@@ -89,6 +89,7 @@ def train(
         trainer = ResumableGrpo(
             reward_funcs=[RightAnswer(tokenizer, STYLES[config.tags], config.grading, config.grpo.group_size)],
             prompt_ids=questions.ids,
+            draw_by_row=config.rollout.draws == "sample",
             model=student,
             args=grpo_options(
                 config.grpo,

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
+from student import processes
 from student.errors import ConfigError, OutputError
 
 
@@ -155,23 +156,29 @@ def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def remember(config: Config, path: Path, *, free: Sequence[str] = ()) -> None:
+def remember(config: Config, path: Path, *, free: Sequence[str] = (), binding: bool = True) -> None:
     """Saves the resolved settings as `path`; where it exists already, raises OutputError unless they are the same.
 
-    `free` names the fields and groups that a resumed run may change (where to log, how many threads).
+    `free` names the fields and groups that a resumed run may change (where to log, how many threads). Not `binding`,
+    settings that are there already are replaced. Of several processes all look, and the first writes.
     """
     values = config.model_dump(mode="json")
-    if path.exists():
-        old, new = _flat(_saved(path)), _flat(values)
-        differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
-        changed = sorted(name for name in differing if not _is_free(name, free))
-        if changed:
-            shown = ", ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
-            raise OutputError(f"{path}: this run was begun with other settings ({shown}); use them, or write elsewhere")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(path.name + ".partial")
-    writing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    writing.replace(path)
+    if binding and path.exists():
+        _refuse_others(values, path, free)
+    if processes.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writing = path.with_name(path.name + ".partial")
+        writing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        writing.replace(path)
+
+
+def _refuse_others(values: dict[str, Any], path: Path, free: Sequence[str]) -> None:
+    old, new = _flat(_saved(path)), _flat(values)
+    differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    changed = sorted(name for name in differing if not _is_free(name, free))
+    if changed:
+        shown = ", ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
+        raise OutputError(f"{path}: this run was begun with other settings ({shown}); use them, or write elsewhere")
 
 
 def _is_free(name: str, free: Sequence[str]) -> bool:

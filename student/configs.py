@@ -409,6 +409,14 @@ class RolloutSettings(Config):
     """Longest sample, in tokens, end tag or end of text included."""
     gpu_memory_fraction: float = Field(0.3, gt=0, lt=1)
     """Share of GPU memory that vllm in the training process takes."""
+    draws: Literal["process", "sample"] = "process"
+    """transformers: random numbers from a stream a process, or from one a sample, whichever process makes it."""
+
+    @model_validator(mode="after")
+    def _only_transformers_draws_so(self) -> Self:
+        if self.draws == "sample" and self.engine != "transformers":
+            raise ValueError(f"draws 'sample' is for engine 'transformers', and engine is {self.engine!r}")
+        return self
 
 
 class ProgressWatch(Config):
@@ -547,7 +555,7 @@ VERBS = [
         ScratchConfig,
         "student.scratch:main",
     ),
-    Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main"),
+    Verb(7, "distill", "train a student on explanations", DistillConfig, "student.distill:main", spreads=True),
     Verb(
         7.5,
         "coldstart",

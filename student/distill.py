@@ -6,7 +6,6 @@ others (preferences.py). What it forgot by that is retention.py. Left out on pur
 (`rlt select`), and any editing of them.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
@@ -16,6 +15,7 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from student import processes
 from student.configs import DistillConfig, PreferenceConfig, SftConfig
 from student.errors import ProblemError, ScoringError
 from student.explanations import Explanation, read_explanations
@@ -108,7 +108,7 @@ def prepare(
             lesson.sources.append(explanation)
         except ScoringError as error:
             lesson.unusable += 1
-            print(f"explanation {explanation.id} left out: {error}", file=sys.stderr)
+            processes.tell(f"explanation {explanation.id} left out: {error}")
     if not lesson.rows:
         raise ProblemError(
             f"none of {lesson.given} explanations can be trained on ({lesson.unclosed} unclosed, {lesson.unusable} "

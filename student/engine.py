@@ -231,12 +231,17 @@ class SeededChoice(LogitsProcessor):
 
     def _noisy(self, input_ids: Tensor, scaled: Tensor) -> Tensor:
         kept = self._nucleus(input_ids, scaled) if self._nucleus else scaled
-        noise = torch.empty_like(scaled)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        # A device that draws E from fp32 steps (torch's CPU and CUDA code do not) meets 0 once in 2^24 draws, whose
-        # logarithm would hand the row to an impossible token.
-        return kept - noise.clamp_min_(2.0**-24).log_()
+        return kept - log_exponential(scaled, self._generators)
+
+
+def log_exponential(like_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """log E with E ~ Exp(1), fp32, in the shape of `like_BV`: each row from its own generator."""
+    noise_BV = torch.empty_like(like_BV, dtype=torch.float32)
+    for row, generator in zip(noise_BV, generators, strict=True):
+        row.exponential_(generator=generator)
+    # A device that draws E from fp32 steps (torch's CPU and CUDA code do not) meets 0 once in 2^24 draws, whose
+    # logarithm would hand the row to an impossible token.
+    return noise_BV.clamp_min_(2.0**-24).log_()
 
 
 def _left_padded(prompts: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ own solutions from `rlt evaluate`, of which the right ones count (rejection samp
 could not be made is a row with its `error`: data, so that its siblings go on.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from student import processes
 from student.errors import ProblemError
 from student.measures.results import MEASURES_SCHEMA, Measures
 from student.problem_files import Intake, SideFile
@@ -176,7 +176,7 @@ def stream_explanations(
                 yield explanation
     _check(intake, kept, skip_invalid)
     for remark in () if again else intake.remarks(aside):
-        print(f"rlt: {remark}", file=sys.stderr)
+        processes.tell(f"rlt: {remark}")
 
 
 def _explanation_of(row: Mapping[str, Any] | str, reader: RowReader, tags: Tags) -> Explanation:

@@ -8,31 +8,29 @@ lacks it: prompts as exact ids; an order of problems that a resumed run finds ag
 in checkpoints; weight transfer to vLLM on a CPU; SIGTERM, and an end to runs that hang or diverge.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel, PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from student import processes
 from student.checkpoints import last_checkpoint
 from student.configs import GrpoSettings, RolloutSettings
-from student.engine import context_tokens
+from student.engine import context_tokens, sample_seed
 from student.engine_vllm import starting_vllm
 from student.errors import RltError
 from student.interruption import Interrupted, StopOnSigterm
 from student.models import quiet
+from student.reference import load_reference, save_reference
+from student.row_draws import RowDraws, drawing
 from student.stalls import NotFinite, Stalled
 from student.vllm_sync import reload_weights_on_cpu
-
-REFERENCE_FILE = "reference.safetensors"
-"""The reference model in a checkpoint."""
 
 
 class TooFewProblems(RltError):
@@ -71,11 +69,13 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]  # TRL ships no types
 class ResumableGrpo(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's GRPO trainer that goes on exactly. The rows need `prompt`, and whatever the reward function reads.
 
-    `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model.
+    `prompt_ids` maps each row's `prompt` text to the ids that are really sent to the model. With `draw_by_row` what
+    transformers samples does not depend on the number of processes (row_draws.py).
     """
 
-    def __init__(self, *, prompt_ids: Mapping[str, list[int]], **trl: Any) -> None:
+    def __init__(self, *, prompt_ids: Mapping[str, list[int]], draw_by_row: bool = False, **trl: Any) -> None:
         self._prompt_ids = prompt_ids
+        self._draw_by_row = draw_by_row
         super().__init__(**trl)
         self.remove_callback(PrinterCallback)
         if self.use_vllm and self.vllm_mode == "colocate" and self.accelerator.device.type == "cpu":
@@ -121,18 +121,36 @@ class ResumableGrpo(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         """Exact ids instead of text tokenised again: what a model learnt and what it is asked agree to the token."""
         return [self._prompt_ids[prompt] for prompt in prompts], None, {}
 
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
+    ) -> tuple[list[list[int]], Any]:
+        """Each sample drawn from its own seed, where that is asked for."""
+        model, rest = self.accelerator.unwrap_model(self.model), (images, multimodal_fields, num_generations)
+        with drawing(model, self._row_draws(prompt_ids, num_generations)) if self._draw_by_row else nullcontext():
+            sampled: tuple[list[list[int]], Any] = super()._generate_single_turn(prompt_ids, *rest, **options)
+        return sampled
+
+    def _row_draws(self, prompt_ids: list[list[int]], group_size: int) -> RowDraws:
+        """A seed a sample, by step, prompt and number: not by the process that makes it."""
+        first, step = self.accelerator.process_index * len(prompt_ids), self.state.global_step
+        seeds = [
+            sample_seed(self.args.seed, f"{step} {ids}", (first + row) % group_size)
+            for row, ids in enumerate(prompt_ids)
+        ]
+        return RowDraws(seeds, self.accelerator.device)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Adds the reference model, which TRL forgets: after a sync it is not the model the run began with."""
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.ref_model is not None and self.accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_model(self.accelerator.unwrap_model(self.ref_model), str(folder / REFERENCE_FILE))
+        if self.ref_model is not None:
+            reference = self.accelerator.unwrap_model(self.ref_model)
+            save_reference(reference, folder, writes=self.accelerator.is_main_process)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.ref_model is not None:
-            load_model(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint) / REFERENCE_FILE)
+            load_reference(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint))
 
 
 def making_trainer(rollout: RolloutSettings) -> AbstractContextManager[None]:
@@ -203,6 +221,7 @@ def grpo_options(
         logging_steps=grpo.log_steps,
         report_to="none" if tracker == "none" else tracker,
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
         seed=grpo.seed,
         dataloader_pin_memory=on_cuda,
     )
@@ -210,7 +229,7 @@ def grpo_options(
 
 def accumulation_steps(grpo: GrpoSettings) -> int:
     """Backward passes an optimizer step takes on each device."""
-    per_pass = grpo.rows_per_device * int(os.environ.get("WORLD_SIZE", "1"))
+    per_pass = grpo.rows_per_device * processes.count()
     completions = grpo.prompts_per_step * grpo.group_size
     if completions % per_pass:
         raise RltError(

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from student import processes
 from student.errors import RltError
 
 
@@ -43,7 +45,7 @@ class StopOnSigterm(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Asks the trainer to save and stop; after the last step there is nothing to interrupt."""
-        if self._asked and state.global_step < state.max_steps:
+        if _in_any_process(self._asked, args.device) and state.global_step < state.max_steps:
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_train_end(
@@ -59,6 +61,15 @@ class StopOnSigterm(TrainerCallback):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+
+
+def _in_any_process(asked: bool, device: torch.device) -> bool:
+    """Whether any process of the run was asked: SIGTERM finds them in different steps, and all must stop in one."""
+    if processes.count() == 1:
+        return asked
+    number = torch.tensor(float(asked), device=device)
+    torch.distributed.all_reduce(number)
+    return number.item() > 0
 
 
 def _nothing() -> None:

@@ -7,9 +7,7 @@ the repair of a folder: a model that lacks weights is refused, where transformer
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from student import processes
 from student.configs import ModelSettings
 from student.errors import ModelError, OutputError
 
@@ -90,7 +89,7 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = _spare_token(tokenizer)
     if tokenizer.chat_template is None:
-        print(f"model {name!r} has no chat template: using a plain ChatML one", file=sys.stderr)
+        processes.tell(f"model {name!r} has no chat template: using a plain ChatML one")
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
     return tokenizer
 
@@ -145,7 +144,7 @@ def resolve_device(settings: ModelSettings) -> torch.device:
 
 def _of_this_process(device: str) -> torch.device:
     """The GPU that torchrun gave this process; the one device of its kind elsewhere."""
-    return torch.device(device, int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
+    return torch.device(device, processes.index_on_machine()) if device == "cuda" else torch.device(device)
 
 
 def resolve_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from student.careful_trainer import CarefulTrainer, passes, shared_options, training
-from student.checkpoints import last_checkpoint
+from student.checkpoints import has_saved, last_checkpoint
 from student.config import Config, remember
 from student.configs import PreferenceConfig, SftConfig
 from student.errors import ConfigError, ProblemError
@@ -190,7 +190,7 @@ def _train(
     options: Any,
 ) -> CarefulTrainer:
     out.mkdir(parents=True, exist_ok=True)
-    remember(identity, out / "training.json")
+    remember(identity, out / "training.json", binding=has_saved(out))
     reference, dtype = copy.deepcopy(model), model.dtype
     with training(model):
         trainer = kind(

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
+from student import processes
 from student.configs import ProblemsConfig, ProblemSource
 from student.errors import OutputError, ProblemError
 from student.problems import Problem
@@ -83,7 +84,7 @@ def read_problems(source: ProblemSource, tags: Tags, aside: Path | None = None) 
     """
     intake = take_in(source, tags, aside)
     for remark in intake.remarks(aside):
-        print(f"rlt: {remark}", file=sys.stderr)
+        processes.tell(f"rlt: {remark}")
     return intake.problems
 
 
@@ -117,7 +118,7 @@ class SideFile:
     """The bad rows, one JSON object a line, in a file that is made with the first of them; without a path, nowhere."""
 
     def __init__(self, path: Path | None, outputs: ExitStack) -> None:
-        self._path = path
+        self._path = path if processes.is_first() else None
         self._outputs = outputs
         self._file: TextIO | None = None
 

@@ -8,10 +8,10 @@ Both are sampled once the training is done, since the model it began with is sti
 be asked later what it forgot. Each evaluation goes on where it was stopped. Left out: the weights in between.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
+from student import processes
 from student.compare import Comparison, compare, table, write_comparison
 from student.configs import DistillConfig, EvaluateConfig, EvaluationSettings
 from student.errors import ConfigError
@@ -26,11 +26,10 @@ FOLDER = "retention"
 
 def check_suite(config: DistillConfig, suite: EvaluationSettings) -> None:
     """Raises RltError where the suite cannot be used, before hours of training; reads it and keeps nothing."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
+    if processes.count() > 1:
         raise ConfigError(
-            f"retention: is measured by one process and this run has {processes}; leave it out, then run this command "
-            "with it and without the launcher: a finished run is only evaluated"
+            f"retention: is measured by one process and this run has {processes.count()}; leave it out, then run this "
+            "command with it and without the launcher: a finished run is only evaluated"
         )
     take_in(suite, STYLES[config.tags])
 

@@ -1,7 +1,7 @@
 """The folder of a run: its settings, and its report as the mark that it is finished.
 
 Shared by the verbs that train. Settings are written once the inputs are read, so that a mistyped path binds nobody;
-report.json is written last, so that a folder which has one is whole.
+report.json is written last, so that a folder which has one is whole. Of several processes the first one writes.
 """
 
 import json
@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from student.checkpoints import last_checkpoint
+from student import processes
+from student.checkpoints import has_saved
 from student.config import FREE, Config, remember
 
 _REPORT = "report.json"
+_SETTINGS = "settings.json"
 
 
 def begin(out: Path, config: Config) -> None:
@@ -20,27 +22,23 @@ def begin(out: Path, config: Config) -> None:
 
     A run that has saved nothing yet binds nobody: it failed early, and its error may have asked for other settings.
     """
-    if last_checkpoint(out) is None and not (out / "config.json").exists():
-        (out / "settings.json").unlink(missing_ok=True)
-        (out / "training.json").unlink(missing_ok=True)
-    _check(out, config)
-
-
-def _check(out: Path, config: Config) -> None:
-    remember(config, out / "settings.json", free=FREE)
+    remember(config, out / _SETTINGS, free=FREE, binding=has_saved(out))
 
 
 def is_finished(out: Path, config: Config) -> bool:
     """Whether `out` holds the finished run of these very settings; raises OutputError where it holds another's."""
     if not (out / _REPORT).exists():
         return False
-    _check(out, config)
-    print(f"{out}: finished already, nothing to do")
+    remember(config, out / _SETTINGS, free=FREE)
+    if processes.is_first():
+        print(f"{out}: finished already, nothing to do")
     return True
 
 
 def finish(out: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json, whole or not at all, and prints it on one line."""
+    if not processes.is_first():
+        return
     _write(out, report)
     print(f"{out}: " + ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in report.items()))
 

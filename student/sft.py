@@ -23,7 +23,7 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from student.careful_trainer import CarefulTrainer, shared_options, training
-from student.checkpoints import last_checkpoint
+from student.checkpoints import has_saved, last_checkpoint
 from student.config import Config, remember
 from student.configs import SftConfig
 from student.errors import ProblemError
@@ -81,7 +81,8 @@ def train_sft(
     """
     used = fitting(rows, longest(model, config))
     out.mkdir(parents=True, exist_ok=True)
-    remember(_Identity(sft=config, rows=rows_digest(used)), out / "training.json")
+    identity = _Identity(sft=config, rows=rows_digest(used))
+    remember(identity, out / "training.json", binding=has_saved(out))
     started, dtype, settings = time.monotonic(), model.dtype, trl_config(config, model, out)
     with training(model):
         trainer = _CompletionTrainer(

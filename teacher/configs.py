@@ -231,8 +231,22 @@ class DemoConfig(Config):
 
 
 VERBS = [
-    Verb(3, "warmup", "teach a model the explanation format (SFT on traces)", WarmupConfig, "teacher.warmup:main"),
-    Verb(4, "train", "train a teacher by RL on the student's understanding", TrainConfig, "teacher.train:main"),
+    Verb(
+        3,
+        "warmup",
+        "teach a model the explanation format (SFT on traces)",
+        WarmupConfig,
+        "teacher.warmup:main",
+        spreads=True,
+    ),
+    Verb(
+        4,
+        "train",
+        "train a teacher by RL on the student's understanding",
+        TrainConfig,
+        "teacher.train:main",
+        spreads=True,
+    ),
     Verb(4.5, "estimate", "tell what explaining will take, from a pilot", EstimateConfig, "teacher.estimate:main"),
     Verb(5, "explain", "have a teacher explain problems", ExplainConfig, "teacher.explain:main"),
     Verb(6, "score", "score any traces by any student: rSS, rKL and the reward", ScoreConfig, "teacher.score:main"),

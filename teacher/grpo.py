@@ -48,9 +48,8 @@ class StudentReward:
 
     __name__ = "student"
 
-    def __init__(self, model: RewardModel, group_size: int, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, model: RewardModel, observers: Sequence[Observer] = ()) -> None:
         self.model = model
-        self.group_size = group_size
         self.observers = observers
 
     def __call__(
@@ -78,7 +77,7 @@ class StudentReward:
 
     def _metrics(self, step: int, rollouts: Sequence[Rollout]) -> dict[str, float]:
         explained = [rollout.draft.explained for rollout in rollouts]
-        metrics = score_metrics([rollout.score for rollout in rollouts], self.group_size)
+        metrics = score_metrics([rollout.score for rollout in rollouts])
         metrics["explanation/tokens"] = _mean([len(each.explanation_ids) for each in explained])
         metrics["explanation/unclosed"] = _mean([not each.closed for each in explained])
         for observer in self.observers:
@@ -86,9 +85,8 @@ class StudentReward:
         return metrics
 
 
-def score_metrics(scores: Sequence[Score], group_size: int) -> dict[str, float]:
-    """Means over a step of each part of the reward, and how far rewards differ inside a group."""
-    spread = group_spread([score.reward for score in scores], group_size)
+def score_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """Means over explanations of each part of the reward."""
     return {
         "rss/total": _mean([score.rss for score in scores]),
         "rss/mean": _mean([score.ss_mean for score in scores]),
@@ -96,6 +94,13 @@ def score_metrics(scores: Sequence[Score], group_size: int) -> dict[str, float]:
         "rkl/total": _mean([score.rkl or 0.0 for score in scores]),
         "rkl/mean": _mean([score.kl_mean or 0.0 for score in scores]),
         "rkl/max": _mean([score.kl_max or 0.0 for score in scores]),
+    }
+
+
+def group_metrics(rewards: Sequence[float], group_size: int) -> dict[str, float]:
+    """How far rewards differ inside a group: the mean deviation, and the number of groups that have none."""
+    spread = group_spread(rewards, group_size)
+    return {
         "group/spread": _mean(spread),
         "group/without_spread": float(sum(deviation == 0 for deviation in spread)),
     }
@@ -206,12 +211,17 @@ class TeacherTrainer(ResumableGrpo):
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[str], completions: list[str], completion_ids: list[list[int]]
     ) -> Tensor:
-        """Attaches each completion's teacher log-probabilities, shape (E,), to its row before the reward is called."""
+        """Attaches each completion's teacher log-probabilities, shape (E,), to its row before the reward is called.
+
+        What comes back is of all R explanations of the step, whichever process sampled them.
+        """
         for row, logps_T, ids in zip(inputs, self._policy_logps(prompts, completion_ids), completion_ids, strict=True):
             row["teacher_logps"] = logps_T[: len(ids)]
         with self._stopwatch.phase("score"):
-            rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
-        return rewards
+            rewards_R1: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        for name, value in group_metrics(rewards_R1[:, 0].tolist(), self.num_generations).items():
+            self._log_metric(name, value)
+        return rewards_R1
 
     def _policy_logps(self, prompts: list[str], completion_ids: list[list[int]]) -> list[Tensor]:
         """The policy's log-probabilities of each completion, at least its length each, from whoever has them."""

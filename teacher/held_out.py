@@ -23,14 +23,18 @@ from teacher.reward_model import Draft, RewardModel
 FILE = "held_out.jsonl"
 BEST = "best"
 _TRAINER_ONLY = (
-    "optimizer.pt",
+    "optimizer.*",
+    "pytorch_model_fsdp*",
+    "global_step*",
+    "latest",
+    "zero_to_fp32.py",
     "scheduler.pt",
     "trainer_state.json",
     "training_args.bin",
     "rng_state*.pth",
     "reference.*",
 )
-"""What a checkpoint holds besides the model."""
+"""What a checkpoint holds besides the model, some of it where FSDP or DeepSpeed divides it."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Reads problems, builds prompts, runs teacher/grpo.py, saves the teacher. Started
 from its last checkpoint, exactly; SIGTERM saves one at the end of the step under way.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
+from student import processes
+from student.careful_trainer import save_trained
 from student.engine import context_tokens
 from student.errors import ScoringError
 from student.grpo import TooFewProblems, grpo_options, making_trainer, refuse_beyond_context
 from student.metrics import MetricsFile, ProgressBar
-from student.models import cast_parameters, load_pair, quiet, resolve_dtype, save_pair, training_settings
+from student.models import load_pair, quiet, resolve_dtype, training_settings
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
@@ -92,13 +93,14 @@ def train(
     trained, held_out = set_aside(prompts, config)
     model = RewardModel(teacher_format, student_format, student, config.reward)
     watchers = [leak_share, *observers] if config.watch.leak_rise is not None else observers
-    reward = StudentReward(model, config.grpo.group_size, watchers)
+    reward = StudentReward(model, watchers)
     hacking = RewardHacking(config.watch)
     with quiet(), making_trainer(config.rollout):
         trainer = TeacherTrainer(
             reward=reward,
             prompt_ids=prompts.ids,
             held_out=held_out,
+            draw_by_row=config.rollout.draws == "sample",
             model=teacher,
             args=trl_config(config, teacher),
             train_dataset=trained,
@@ -107,8 +109,7 @@ def train(
         )
     trainer.run("train", config.watch.no_progress_minutes)
     hacking.raise_if_stopped(trainer.state)
-    cast_parameters(teacher, resolve_dtype(config, teacher.device))
-    save_pair(teacher, tokenizer, Path(config.out))
+    save_trained(trainer, Path(config.out), resolve_dtype(config, teacher.device))
     return trainer
 
 
@@ -129,7 +130,7 @@ def build_prompts(
             student_format.read(problem.question, [], problem.solution, student_tokens)
         except ScoringError as error:
             unusable += 1
-            print(f"problem {problem.id} left out: {error}", file=sys.stderr)
+            processes.tell(f"problem {problem.id} left out: {error}")
             continue
         if len(prompt) > config.rollout.max_prompt_tokens:
             too_long += 1
@@ -139,7 +140,7 @@ def build_prompts(
         rows.append({"prompt": text, "question": problem.question, "solution": problem.solution})
     if too_long:
         limit = config.rollout.max_prompt_tokens
-        print(f"{too_long} problems left out: their prompt is longer than {limit} tokens", file=sys.stderr)
+        processes.tell(f"{too_long} problems left out: their prompt is longer than {limit} tokens")
     trained = len(rows) - config.grpo.held_out
     if trained < config.grpo.prompts_per_step:
         raise TooFewProblems(trained, config.grpo.prompts_per_step)

@@ -7,7 +7,6 @@ The first is the paper's warm-up (method.md 2 and 4). The second, formats = "stu
 scratch, which must also become the student that rewards and is distilled.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from student import processes
 from student.configs import SftConfig
 from student.errors import ProblemError, ScoringError
 from student.models import load_pair
@@ -85,7 +85,7 @@ def warmup_rows(
         try:
             both = problem_rows(problem, teacher_format, student_format)
         except ScoringError as error:
-            print(f"problem {problem.id} left out: {error}", file=sys.stderr)
+            processes.tell(f"problem {problem.id} left out: {error}")
             continue
         rows += [row for form, row in both.items() if formats in (form, "both")]
     return rows

@@ -220,7 +220,9 @@ def normal(name: str) -> str:
 
 def test_every_library_that_is_imported_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = project["dependencies"] + project["optional-dependencies"]["vllm"]
+    declared = project["dependencies"] + [
+        line for extra in ("vllm", "deepspeed") for line in project["optional-dependencies"][extra]
+    ]
     distributions = {normal(re.split(r"[^\w.-]", line)[0]) for line in declared}
     homes = packages_distributions() | {"vllm": ["vllm"]}
     files = [path for package in PACKAGES for path in sources(package)]

@@ -17,7 +17,7 @@ from student.evaluate import Generation
 from student.explanations import Explanation, Score
 from student.problem_files import WRITTEN_COLUMNS
 from student.rewards import score_explanation
-from teacher.grpo import score_metrics
+from teacher.grpo import group_metrics, score_metrics
 from teacher.recipe import read_steps
 
 ROOT = Path(__file__).parent.parent
@@ -124,4 +124,6 @@ def test_every_part_of_the_reward_that_is_logged_is_explained() -> None:
 
     score = score_explanation(torch.tensor([-1.0]), torch.tensor([0.5]), RewardConfig())
     text = (write_settings.PAGES / "train.md").read_text(encoding="utf-8")
-    assert [name for name in score_metrics([score, score], 2) if f"`{name}`" not in text] == []
+    assert [
+        name for name in {**score_metrics([score, score]), **group_metrics([1.0, 1.0], 2)} if f"`{name}`" not in text
+    ] == []

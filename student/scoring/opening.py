@@ -1,9 +1,8 @@
 """The student that the settings mean, ready to read: in this process, or on vLLM servers that were found to hold it."""
 
-import os
-
 from transformers import PreTrainedTokenizerBase
 
+from student import processes
 from student.configs import ModelSettings, ScoringSettings
 from student.models import load_pair, load_tokenizer
 from student.scoring.remote import VllmScorer
@@ -28,6 +27,6 @@ def open_scorer(
     tokenizer = load_tokenizer(student)
     scorer = VllmScorer(scoring, temperature)
     scorer.meet()
-    if scoring.self_test and os.environ.get("LOCAL_RANK", "0") == "0":
+    if scoring.self_test and processes.index_on_machine() == 0:
         scorer.examine(read_here(student, settings, scoring, temperature))
     return scorer, tokenizer

@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from student.coldstart import RightAnswer, main
 from student.configs import ColdstartConfig, Grading, GrpoSettings, ModelSettings, RolloutSettings, SftConfig
 from student.errors import OutputError, RltError
-from student.grpo import REFERENCE_FILE, ContextTooShort, TooFewProblems
+from student.grpo import ContextTooShort, TooFewProblems
 from student.models import load_pair, load_tokenizer
 from student.problem_files import write_problems
 from student.problems import Problem
 from student.reading import StudentFormat
+from student.reference import REFERENCE_FILE
 from student.sft import TokenRow, train_sft
 from student.tags import RLT, STYLES, THINK, TagStyle
 from teacher.demo.initial import make_initial

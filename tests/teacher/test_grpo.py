@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from trl import GRPOTrainer
 
 from student.configs import RewardConfig, RolloutSettings
-from student.grpo import REFERENCE_FILE, EpochSampler, TooFewProblems
+from student.grpo import EpochSampler, TooFewProblems
 from student.models import load_model, load_pair
 from student.problems import Problem
+from student.reference import REFERENCE_FILE
 from student.tags import STYLES
-from teacher.grpo import Rollout, TeacherTrainer, score_metrics
+from teacher.grpo import Rollout, TeacherTrainer, group_metrics
 from teacher.prompts import TeacherFormat
 from teacher.stopwatch import Phase
 from tests.teacher.rl import CPU, assert_bitwise_equal, forget_after, run, settings, weights
@@ -199,28 +200,9 @@ def test_reward_rises_when_trained(tiny_model_folder: Path, tiny_problems: list[
     assert sum(history[-5:]) > sum(history[:5]) + 5
 
 
-def test_groups_whose_rewards_are_all_equal_are_counted(started: tuple[Path, TeacherTrainer]) -> None:
-    _, trainer = started
-    score = Recorder()
-    trainer.reward_funcs[0].observers = [score]  # type: ignore[union-attr]
-    equal = [score_metrics([_score(-1.0), _score(-1.0), _score(-1.0), _score(-2.0)], group_size=2)]
-    assert equal[0]["group/without_spread"] == 1
-
-
-def _score(reward: float) -> Any:
-    from student.explanations import Score
-
-    return Score(
-        reward=reward,
-        rss=reward,
-        ss_mean=reward,
-        ss_min=reward,
-        rkl=0.0,
-        kl_mean=0.0,
-        kl_max=0.0,
-        unclosed_penalty=0.0,
-        notes=(),
-    )
+def test_groups_whose_rewards_are_all_equal_are_counted() -> None:
+    metrics = group_metrics([-1.0, -1.0, -1.0, -3.0], group_size=2)
+    assert metrics == {"group/spread": pytest.approx(2**0.5 / 2), "group/without_spread": 1}
 
 
 def test_trl_gets_the_paper_s_settings_where_its_own_defaults_differ(started: tuple[Path, TeacherTrainer]) -> None:

@@ -544,6 +544,19 @@ class SelectConfig(Config):
     """The best of each problem, among the rows that are left."""
 
 
+class PushConfig(Config):
+    """Publishes a folder of rows with its card on the Hugging Face hub, private unless told otherwise."""
+
+    folder: str
+    """Folder of `rlt select`, or another with a card (README.md whose front matter names a license)."""
+    repo: str
+    """Dataset on the hub, as OWNER/NAME; it is made where it is not there."""
+    public: bool = False
+    """Make it public, or push to one that is; without this a public one is refused."""
+    dry_run: bool = False
+    """List what would be sent, and send nothing."""
+
+
 VERBS = [
     Verb(
         1, "problems", "check a file of problems and say how it was read", ProblemsConfig, "student.problem_files:main"
@@ -564,6 +577,7 @@ VERBS = [
         "student.coldstart:main",
     ),
     Verb(24, "export", "write explanations in another trainer's format", ExportConfig, "student.exports.export:main"),
+    Verb(25, "push", "publish a folder of rows with its card on the hub", PushConfig, "student.push:main"),
     Verb(8, "evaluate", "sample and grade a model's solutions", EvaluateConfig, "student.evaluate:main"),
     Verb(21, "compare", "compare two evaluations problem by problem", CompareConfig, "student.compare:main"),
     Verb(22, "countdown", "draw countdown problems, a task to transfer to", CountdownConfig, "student.countdown:main"),

@@ -48,7 +48,7 @@ def check_card(folder: Path) -> None:
     """Raises OutputError where the folder has no card, or one that names no licence: the README of an export alone."""
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; name one of `rlt select` or `rlt export`")
-    remedy = "push a folder of `rlt select`, or write a card"
+    remedy = "push a folder of `rlt select` or an export of one, or write a card"
     if not (folder / CARD).is_file():
         raise OutputError(f"{folder}: has no card ({CARD}); {remedy}")
     try:

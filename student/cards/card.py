@@ -49,6 +49,34 @@ class About:
     problems_kept: int
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Settings, by what they made."""
+    layout: "Layout | None" = None
+    """None is that of `rlt select`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the data lies in the folder."""
+
+    configs: tuple[Mapping[str, Any], ...]
+    """For the front matter: what `load_dataset` gives by which name, the default first."""
+    rows: int
+    """In the data."""
+    told: tuple[str, ...]
+    """Markdown of ours: what is there, and how it is read."""
+
+
+def selection_layout(census: Census) -> Layout:
+    """All rows in one file, of which `load_dataset` gives those that are kept."""
+    whole = {"config_name": "all", "data_files": DATASET_ROWS}
+    kept = {"config_name": "default", "data_files": DATASET_ROWS, "filters": KEPT_ONLY}
+    columns = (
+        "Each row holds `question`, `explanation`, `solution` and, where known, `answer`, and tells where it is from. "
+        "`manifest.jsonl` says the same of each row without the texts."
+    )
+    if not census.kept:
+        return Layout((whole,), census.rows, (columns, "No row is kept; `load_dataset(NAME)` gives all of them."))
+    loaded = '`load_dataset(NAME)` gives the rows that are kept; `load_dataset(NAME, "all")` gives all of them.'
+    return Layout((kept, whole), census.kept, (columns, loaded))
 
 
 class Line(NamedTuple):
@@ -85,11 +113,13 @@ def _lines(census: Census) -> list[Line]:
 
 def card_text(census: Census, about: About, pictures: Mapping[Measure, str]) -> str:
     """README.md; `pictures` says where that of a measure is."""
-    lines = _lines(census)
+    lines, layout = _lines(census), about.layout or selection_layout(census)
     parts = [
-        f"---\n{head(census)}\n---",
+        f"---\n{head(census, layout)}\n---",
         f"# {inert(about.title)}",
-        *_introduction(census, about),
+        _introduction(census, about),
+        "## What is here",
+        *layout.told,
         "## Rows",
         *_rows(census, about),
         "## Measures",
@@ -104,29 +134,23 @@ def card_text(census: Census, about: About, pictures: Mapping[Measure, str]) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def head(census: Census) -> str:
+def head(census: Census, layout: Layout) -> str:
     """The front matter as YAML: what the hub shows and searches, and which rows `load_dataset` gives."""
-    whole = {"config_name": "all", "data_files": DATASET_ROWS}
-    kept = {"config_name": "default", "data_files": DATASET_ROWS, "filters": KEPT_ONLY}
     data: dict[str, Any] = {
         **front_matter(census.licences),
-        "size_categories": [next((name for most, name in SIZES if census.kept < most), "1B<n<10B")],
+        "size_categories": [next((name for most, name in SIZES if layout.rows < most), "1B<n<10B")],
         "task_categories": ["text-generation"],
         "tags": [TAG, "reasoning", "distillation", "synthetic"],
-        "configs": [kept, whole] if census.kept else [whole],
+        **({"configs": list(layout.configs)} if layout.configs else {}),
     }
     return str(DatasetCardData(**data).to_yaml())
 
 
-def _introduction(census: Census, about: About) -> Iterator[str]:
-    yield (
+def _introduction(census: Census, about: About) -> str:
+    return (
         f"{census.rows:,} explanations that lead from a question to its solution, of {about.problems:,} problems; "
         f"{census.kept:,} of them are kept to train a student on. {_writers(census)} The method is that of "
         "reinforcement-learned teachers, [arXiv 2506.08388](https://arxiv.org/abs/2506.08388)."
-    )
-    yield (
-        "Each row holds `question`, `explanation`, `solution` and, where known, `answer`, and tells where it is from. "
-        "`manifest.jsonl` says the same of each row without the texts."
     )
 
 
@@ -155,11 +179,6 @@ def _rows(census: Census, about: About) -> Iterator[str]:
             for name, asked in census.filters.items()
         ]
         yield _table(("filter", "rows asked", "failed it", "dropped by it, the first that failed"), filters)
-    yield (
-        '`load_dataset(NAME)` gives the rows that are kept; `load_dataset(NAME, "all")` gives all of them.'
-        if census.kept
-        else "No row is kept; `load_dataset(NAME)` gives all of them."
-    )
 
 
 def _measures(lines: list[Line], pictures: Mapping[Measure, str]) -> Iterator[str]:

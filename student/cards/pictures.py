@@ -5,15 +5,16 @@ PNG, since the hub sends an SVG of a repository as plain text, which browsers sh
 
 from io import BytesIO
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from student.cards.sketch import Sketch
 from student.measures.results import Measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PICTURED: dict[Measure, str] = {
     "reward": "reward (nats)",
@@ -36,6 +37,8 @@ _LOCK = Lock()
 
 def picture(measure: Measure, kept: Sketch, dropped: Sketch) -> bytes:
     """The PNG of one measure, which a row must have."""
+    from matplotlib.figure import Figure  # takes half a second, and most who load this file draw nothing
+
     edges = edges_of(measure, kept + dropped)
     with _LOCK:
         figure = Figure(figsize=(4.6, 2.3), dpi=110, layout="constrained")
@@ -60,7 +63,9 @@ def edges_of(measure: Measure, rows: Sketch) -> NDArray[np.float64]:
     return np.linspace(low - room, high + room, BINS + 1)
 
 
-def _draw(axes: Axes, edges: NDArray[np.float64], kept: NDArray[np.int64], dropped: NDArray[np.int64]) -> None:
+def _draw(axes: "Axes", edges: NDArray[np.float64], kept: NDArray[np.int64], dropped: NDArray[np.int64]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.stairs(kept, edges, fill=True, color=KEPT, label=f"kept ({kept.sum():,})")
     axes.stairs(kept + dropped, edges, baseline=kept, fill=True, color=DROPPED, label=f"dropped ({dropped.sum():,})")
     axes.set_ylim(0, None)

@@ -7,6 +7,7 @@ format      what one trainer reads, made from lessons; a file a family: trl.py, 
 options     what the caller wants of a format: tag style, margin, bounds, the columns that tell where a row is from
 refused     a lesson that makes no row of a format, with the reason
 truth       what an RL trainer's scorer compares a response with; ground_truths.py
+card        README.md of an export whose rows lie in a folder with a card; cards.py
 glue        the files that a trainer needs beside its data
 encoder     what turns tables into the bytes of files, a group of rows at a time; encoders.py
 exporter    the one way from rows to files, of `rlt export` and of the service; exporter.py

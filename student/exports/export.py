@@ -2,6 +2,7 @@
 
     OUT/data.parquet or data.jsonl     the rows
     OUT/README.md and others           the command that trains, and what the trainer needs beside its data
+    OUT/card, OUT/manifest.jsonl       where the rows' folder has a card: README.md is one too, with these beside it
     OUT/student_check.jsonl            the rows that --check-student finds fault with
     OUT/export.json                    format, columns, what was written and what was left out; written last
     OUT/settings.json                  the settings; others are refused
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from student.config import remember
 from student.configs import ExportConfig, ExportOptions
 from student.errors import OutputError
+from student.exports.cards import write_card
 from student.exports.cold_start import ColdStart, export_of
 from student.exports.encoders import Piece
 from student.exports.exporter import REPORT, Export, Exporter
@@ -54,6 +56,7 @@ def main(config: ExportConfig) -> None:
         with checked(config, partial) as check:
             export = export_of(config.format, options, config.rows, check)
             write(export, config.rows, partial)
+            write_card(Path(config.rows), partial, out.name, export, config.model_dump(mode="json"))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -88,7 +88,7 @@ def test_hostile_text_is_nothing_but_text() -> None:
     assert {child.attrs["href"] for child in inner if child.type == "link_open"} == {"https://arxiv.org/abs/2506.08388"}
     assert {child.attrs["src"] for child in inner if child.type == "image"} == {"card/reward.png", "card/rss.png"}
     sections = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
-    assert sections[1:] == ["Rows", "Measures", "How it was made", "Licence", "Limits"]
+    assert sections[1:] == ["What is here", "Rows", "Measures", "How it was made", "Licence", "Limits"]
     assert [child.type for child in inner if child.content == "Heading"] == []
     assert not any(character in text for character in ("\u202e", "\u2028"))
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationInfo, model_validator
 
+from student.configs import MeasureSettings
 from student.curation import settings as curation
 from student.curation.report import SelectionReport
 from student.estimates import Comparison, Estimate
@@ -24,6 +25,22 @@ SHORT_BOUNDS = {
     "max_rkl": ("at_most", "rkl"),
 }
 T = TypeVar("T")
+
+
+def as_settings(measures: bool | MeasureSettings) -> MeasureSettings | None:
+    """What a caller asks to be measured; None where that is nothing.
+
+    >>> as_settings(False) is None, as_settings(True) == MeasureSettings()
+    (True, True)
+    """
+    if isinstance(measures, MeasureSettings):
+        return measures
+    return MeasureSettings() if measures else None
+
+
+def _setting_of(measure: results.Measure) -> str:
+    """The setting that has a measure made."""
+    return "length" if measure in ("tokens", "context_share") else measure
 
 
 class Body(BaseModel):
@@ -154,10 +171,16 @@ class ScoreRequest(Body):
     """Add the numbers of every token."""
     per_step: bool = False
     """Add the numbers of every step. Steps end at blank lines; without any at lines, sentences or equations."""
-    measures: bool = False
-    """Add what else `rlt score` measures: gain, leak, repetition, length."""
+    measures: bool | MeasureSettings = False
+    """Add what else `rlt score` measures: true for its defaults (gain, leak, repetition, length), or its settings, such
+    as {"step_credit": true}, with which each step has its credit, or {"verified": true}."""
     answer: str | None = None
-    """The solution's answer, of which leaks are measured; unset is read from the solution."""
+    """The solution's answer, for leaks and for what the student answers itself; unset is read from the solution."""
+
+    @property
+    def measuring(self) -> MeasureSettings | None:
+        """What is measured; None where nothing is."""
+        return as_settings(self.measures)
 
 
 class TokenScore(Answer):
@@ -189,6 +212,8 @@ class StepScore(Answer):
     logp_mean: float | None
     kl_mean: float | None = None
     kl_max: float | None = None
+    credit: float | None = None
+    """With measures.step_credit: nats a solution token, at temperature 1, that the solution gains by the step."""
 
 
 class ScoreResponse(Answer):
@@ -303,8 +328,9 @@ class DatasetRequest(Body):
     """Tag style of the prompts; unset is the service's."""
     score: bool = False
     """Score every row; what goes by a measure (best_of, filters, further) does so by itself."""
-    measures: bool = False
-    """Measure every row too, like `rlt score`: gain, leak, repetition, length; what goes by one does it by itself."""
+    measures: bool | MeasureSettings = False
+    """Measure every row too, like `rlt score`: true for its defaults (gain, leak, repetition, length), or its settings,
+    such as {"step_credit": true, "verified": true}; what goes by a measure has it measured by itself."""
     filters: Filters = Filters()
     """Which rows are kept; the others are dropped, and say why."""
     contamination: TestSets = TestSets()
@@ -353,12 +379,14 @@ class DatasetRequest(Body):
     @property
     def scored(self) -> bool:
         """Whether a student is needed."""
-        return self.score or self.measured or bool(self.asked_measures)
+        return self.score or self.measuring is not None or bool(self.asked_measures)
 
     @property
-    def measured(self) -> bool:
-        """Whether more is asked of the student than scores."""
-        return self.measures or not self.asked_measures <= set(get_args(Measure))
+    def measuring(self) -> MeasureSettings | None:
+        """What is measured besides the score, with what rows go by; None where nothing is."""
+        further = self.asked_measures - set(get_args(Measure))
+        settings = as_settings(self.measures) or (MeasureSettings() if further else None)
+        return None if settings is None else settings.model_copy(update=dict.fromkeys(map(_setting_of, further), True))
 
     @property
     def asked_measures(self) -> set[results.Measure]:

@@ -106,7 +106,7 @@ class MeasureSettings(Config):
     """How much likelier the solution becomes by the explanation; one more passage a problem is read, without it."""
     step_credit: bool = False
     """How much of the gain each step brings; the explanation is read once more, with the solution behind each step."""
-    most_steps: int = Field(32, gt=1)
+    most_steps: int = Field(32, gt=1, le=256)
     """Steps of an explanation at most; where it has more, neighbours are joined."""
     step_thought: Literal["closed", "finished"] = "closed"
     """Behind each step the thought is closed, or the student finishes it first: sharper, a text sampled for each."""

@@ -12,14 +12,13 @@ from server.service import Parts
 from server.state.idempotency import Claim
 from server.state.ids import new_id
 from server.state.tables import Job
+from server.teaching.understanding import check_measures
 from server.web.answering import the_teachers
 from server.wire import DatasetRequest
 from student.measures.results import Measure
 
 FULL_SECONDS = 30.0
 HELD_OUT = "contamination.file_ids"
-MEASURED: tuple[Measure, ...] = ("reward", "rss", "rkl", "gain", "leak", "repetition", "tokens", "context_share")
-"""What a service measures of a row."""
 
 
 async def make_dataset(parts: Parts, body: DatasetRequest, claim: Claim | None) -> Job:
@@ -93,7 +92,7 @@ def _check_problems(body: DatasetRequest, limits: Limits) -> None:
 
 
 def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
-    """Raises where rows are to be scored and nobody does, or by a measure that nobody has."""
+    """Raises where rows are to be scored and nobody does, or measured by more than a service does."""
     if not body.scored:
         return
     if parts.student is None:
@@ -103,12 +102,8 @@ def _check_scoring(parts: Parts, body: DatasetRequest) -> None:
             param="score",
             code="no_student",
         )
+    check_measures(body.measuring)
     for name, measure in _measures(body):
-        if measure not in MEASURED:
-            raise Invalid(
-                f"{name}: {measure} is not measured here, only {', '.join(MEASURED)} are; use one of these",
-                param=name,
-            )
         if measure == "rkl" and parts.student.teacher_name is None:
             reason = "the student has no teacher to compare with, so there is no rkl; use rss"
             raise Invalid(f"{name}: {reason}", param=name)

@@ -266,7 +266,7 @@ class DatasetKind:
             reason = "no answer that can be verified, in a column or stated by the solution; cold_start needs one"
             return _all_failed(ask, spec, reason, "no_answer")
         try:
-            rows = await explain(self._the_teachers, ask, self._scorer(spec), spec.request.measured)
+            rows = await explain(self._the_teachers, ask, self._scorer(spec), spec.request.measuring)
         except (ApiError, EngineRefused, ScoringError) as error:
             return _all_failed(ask, spec, str(error), getattr(error, "code", "engine_refused"))
         return [Made(row) for row in rows]

@@ -24,6 +24,7 @@ from server.teaching.teachers import ServedModel, Teachers
 from server.teaching.understanding import Student, check_texts
 from server.together import together
 from server.wire import ExplanationChoice, ExplanationRequest, ExplanationResponse, Measure, Usage
+from student.configs import MeasureSettings
 from student.curation.ranking import rank
 from student.engine import sample_seed, token_limit
 from student.explanations import Explanation
@@ -204,18 +205,18 @@ async def prompt(teachers: Teachers, ask: Ask) -> Prompt:
 
 
 async def explain(
-    teachers: Teachers, ask: Ask, student: Student | None = None, measured: bool = False
+    teachers: Teachers, ask: Ask, student: Student | None = None, measures: MeasureSettings | None = None
 ) -> list[Explanation]:
     """A row a sample, in their order, scored where a student is given; one set of weights wrote them all.
 
     Raises what `prompt` does, and what the engine does: EngineRefused, EngineUnavailable. Cancelling it ends the
     engine's work.
     """
-    return await explain_prompt(teachers, await prompt(teachers, ask), student, measured)
+    return await explain_prompt(teachers, await prompt(teachers, ask), student, measures)
 
 
 async def explain_prompt(
-    teachers: Teachers, made: Prompt, student: Student | None = None, measured: bool = False
+    teachers: Teachers, made: Prompt, student: Student | None = None, measures: MeasureSettings | None = None
 ) -> list[Explanation]:
     """As `explain`, of a prompt that is made already."""
     async with teachers.using(made.ask.model) as served:
@@ -224,12 +225,14 @@ async def explain_prompt(
         )
         rows = [made.row(k, sample.token_ids, sample.finished, served) for k, sample in enumerate(samples)]
         # Scored in here: rKL compares with the teacher that wrote them.
-        return rows if student is None else await scored(student, rows, measured)
+        return rows if student is None else await scored(student, rows, measures)
 
 
-async def scored(student: Student, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
+async def scored(
+    student: Student, rows: Sequence[Explanation], measures: MeasureSettings | None = None
+) -> list[Explanation]:
     """The rows with their scores, and a note where rKL compares with other weights than those that wrote the row."""
-    return [_noted(row, student) for row in await student.score(rows, measured)]
+    return [_noted(row, student) for row in await student.score(rows, measures)]
 
 
 def _noted(row: Explanation, student: Student) -> Explanation:

@@ -13,6 +13,7 @@ import aiohttp
 from server.errors import EngineUnavailable, Invalid, NotFound, ServerError
 from server.together import together
 from server.wire import ScoreRequest, ScoreResponse
+from student.configs import MeasureSettings
 from student.explanations import Explanation
 
 GIVEN = {"question", "solution", "explanation", "token_ids", "closed", "tags"}
@@ -69,9 +70,9 @@ class RemoteStudent:
         """See Student."""
         return self._last.teacher_digest
 
-    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
+    async def score(self, rows: Sequence[Explanation], measures: MeasureSettings | None = None) -> list[Explanation]:
         """See Student."""
-        return await together([self._scored(row, measured) for row in rows])
+        return await together([self._scored(row, measures) for row in rows])
 
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """See Student."""
@@ -94,18 +95,18 @@ class RemoteStudent:
         """One small score, whose answer says who made it."""
         await self.measure(ScoreRequest(question="1 + 1?", solution="2", explanation="1 and 1 make 2."))
 
-    async def _scored(self, row: Explanation, measured: bool) -> Explanation:
+    async def _scored(self, row: Explanation, measures: MeasureSettings | None) -> Explanation:
         if row.error is not None:
             return row.model_copy(update={"score": None, "unscored": "there is no explanation, see error"})
-        given = row.model_dump(include=GIVEN | ({"answer"} if measured else set())) | (
-            {"measures": True} if measured else {}
-        )
+        given = row.model_dump(include=GIVEN)
+        if measures is not None:
+            given |= {"answer": row.answer, "measures": measures}
         try:
             response = await self.measure(ScoreRequest.model_validate(given))
         except (Invalid, NotFound) as error:
             return row.model_copy(update={"score": None, "unscored": str(error)})
         found: dict[str, Any] = {"score": response.score, "unscored": None}
-        if measured:
+        if measures is not None:
             found |= {"measures": response.measures, "student": response.student}
             found |= {"student_digest": response.student_digest}
         return row.model_copy(update=found)

@@ -28,6 +28,7 @@ from student.chat import refuse_control_tokens
 from student.configs import MeasureSettings, ModelSettings
 from student.errors import ModelError, ScoringError
 from student.explanations import Explanation, Score
+from student.measures.results import Measures
 from student.measures.steps import steps
 from student.models import load_model, load_pair, load_tokenizer, weights_digest
 from student.problems import content_id
@@ -64,9 +65,9 @@ class Student(Protocol):
     def teacher_digest(self) -> str | None:
         """Of that teacher's weights."""
 
-    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
+    async def score(self, rows: Sequence[Explanation], measures: MeasureSettings | None = None) -> list[Explanation]:
         """The rows in order, each with its score, or with `unscored`, the reason why there is none; and with the other
-        measures where they are to be `measured`."""
+        `measures` that are asked for."""
 
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """The score of one trace; raises NotFound for another student's name and Invalid for a text it cannot read."""
@@ -85,6 +86,15 @@ def check_texts(tokenizer: PreTrainedTokenizerBase, **texts: str) -> None:
             refuse_control_tokens(tokenizer, text)
         except ScoringError as error:
             raise Invalid(f"{name}: {error}", param=name) from error
+
+
+def check_measures(asked: MeasureSettings | None) -> None:
+    """Raises Invalid where a row would keep the student longer than the defaults do."""
+    for name in ("most_steps", "own_tokens") if asked is not None else ():
+        limit = getattr(MeasureSettings(), name)
+        if getattr(asked, name) > limit:
+            field = f"measures.{name}"
+            raise Invalid(f"{field}: at most {limit} here, got {getattr(asked, name)}", param=field)
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ class _Call:
     """Rows that somebody waits for."""
 
     rows: Sequence[Explanation]
-    measured: bool
+    measures: MeasureSettings | None
     answer: "asyncio.Future[list[Explanation]]"
     taken: int = 0
     scored: list[Explanation] = field(default_factory=list)
@@ -179,11 +189,11 @@ class LocalStudent:
             student.teacher_digest = await asyncio.to_thread(weights_digest, config.teacher)
         return student
 
-    async def score(self, rows: Sequence[Explanation], measured: bool = False) -> list[Explanation]:
+    async def score(self, rows: Sequence[Explanation], measures: MeasureSettings | None = None) -> list[Explanation]:
         """See Student; never raises for a row."""
         if not rows:
             return []
-        call = _Call(rows, measured, asyncio.get_running_loop().create_future())
+        call = _Call(rows, measures, asyncio.get_running_loop().create_future())
         self._calls.append(call)
         self._arrived.set()
         return await call.answer
@@ -191,6 +201,7 @@ class LocalStudent:
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """See Student."""
         check_student(self, request)
+        check_measures(request.measuring)
         check_texts(self._models.tokenizer, question=request.question, solution=request.solution)
         if request.token_ids is None:  # a teacher may have sampled a control token: its ids are read as they are
             check_texts(self._models.tokenizer, explanation=request.explanation)
@@ -201,12 +212,12 @@ class LocalStudent:
                 detailed = await self._in_thread(self._detailed, request, row)
             except ScoringError as error:
                 raise Invalid(str(error)) from error
-            if not request.measures:
+            if request.measuring is None:
                 return detailed
-        [scored] = await self.score([row], request.measures)
+        [scored] = await self.score([row], request.measuring)
         if scored.score is None:
             raise Invalid(str(scored.unscored))
-        return (detailed or self._response(scored.score)).model_copy(update={"measures": scored.measures})
+        return _with_measures(detailed or self._response(scored.score), scored.measures)
 
     async def reload_teacher(self, folder: str) -> None:
         """See Student; what is being read is read to its end first."""
@@ -234,8 +245,8 @@ class LocalStudent:
             if not taken:
                 self._arrived.clear()
                 continue
-            rows, measured = [row for _, row in taken], [call.measured for call, _ in taken]
-            scored = iter(await self._in_thread(self._scored, rows, measured))
+            rows, measures = [row for _, row in taken], [call.measures for call, _ in taken]
+            scored = iter(await self._in_thread(self._scored, rows, measures))
             for call, _ in taken:
                 call.give([next(scored)])
 
@@ -255,25 +266,27 @@ class LocalStudent:
                 self._calls.append(call)
         return taken
 
-    def _scored(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
+    def _scored(self, rows: Sequence[Explanation], measures: Sequence[MeasureSettings | None]) -> list[Explanation]:
         """The rows scored together; where that fails, one by one, so that each answers for itself."""
         try:
-            return self._scored_alike(rows, measured)
+            return self._scored_alike(rows, measures)
         except Exception as error:  # the boundary of a row: a broken one must not fail its neighbours
             if len(rows) > 1:
-                return [self._scored([row], [each])[0] for row, each in zip(rows, measured, strict=True)]
+                return [self._scored([row], [each])[0] for row, each in zip(rows, measures, strict=True)]
             log.error("a row could not be scored", row=rows[0].id, exc_info=error)
             return [rows[0].model_copy(update={"score": None, "unscored": f"scoring failed: {type(error).__name__}"})]
 
-    def _scored_alike(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
-        """Those of one tag style that are measured together, and those that are not."""
-        kinds = [(row.tags or self._config.tags, each) for row, each in zip(rows, measured, strict=True)]
-        reader = Reader(self.name, self.digest, MeasureSettings())
+    def _scored_alike(
+        self, rows: Sequence[Explanation], measures: Sequence[MeasureSettings | None]
+    ) -> list[Explanation]:
+        """Those of one tag style of which the same is measured, then the others."""
+        kinds = [(row.tags or self._config.tags, each) for row, each in zip(rows, measures, strict=True)]
         scored: dict[int, Explanation] = {}
-        for style, also in dict.fromkeys(kinds):
-            places = [place for place, each in enumerate(kinds) if each == (style, also)]
+        for style, asked in dict.fromkeys(kinds):
+            places = [place for place, each in enumerate(kinds) if each == (style, asked)]
             chosen = [rows[place] for place in places]
-            made = score_rows(self._models.by_tags[style], chosen, reader if also else None)
+            reader = None if asked is None else Reader(self.name, self.digest, asked)
+            made = score_rows(self._models.by_tags[style], chosen, reader)
             scored |= dict(zip(places, made, strict=True))
         return [scored[place] for place in range(len(rows))]
 
@@ -296,7 +309,8 @@ class LocalStudent:
             solution = _solution(model, draft, seen)
             response = response.model_copy(update={"explanation_tokens": trace, "solution_tokens": solution})
         if request.per_step:
-            response = response.model_copy(update={"steps": _steps(request.explanation, trace)})
+            most = (request.measuring or MeasureSettings()).most_steps
+            response = response.model_copy(update={"steps": _steps(request.explanation, trace, most)})
         return response
 
     def _response(self, score: Score) -> ScoreResponse:
@@ -376,9 +390,18 @@ def _padded(values: Tensor | None, length: int) -> list[float | None]:
     return known + [None] * (length - len(known))
 
 
-def _steps(text: str, trace: Sequence[TokenScore]) -> list[StepScore]:
+def _with_measures(response: ScoreResponse, measures: Measures | None) -> ScoreResponse:
+    """The response with what was measured, the credit of each step beside its other numbers."""
+    update: dict[str, object] = {"measures": measures}
+    if response.steps is not None and measures is not None and measures.steps is not None:
+        pairs = zip(response.steps, measures.steps, strict=True)
+        update["steps"] = [step.model_copy(update={"credit": credited.credit}) for step, credited in pairs]
+    return response.model_copy(update=update)
+
+
+def _steps(text: str, trace: Sequence[TokenScore], most: int) -> list[StepScore]:
     """The steps with their tokens, each of which belongs to the step that it begins in."""
-    texts = steps(text)
+    texts = steps(text, most)
     begins = starts(texts)
     owned: list[list[TokenScore]] = [[] for _ in texts]
     for token in trace:

@@ -28,7 +28,10 @@ def same_measures(ours: Explanation, theirs: Explanation) -> None:
     assert (ours.measures is None) == (theirs.measures is None)
     if ours.measures is not None and theirs.measures is not None:
         one, other = ours.measures.model_dump(), theirs.measures.model_dump()
-        assert one.pop("gain") == pytest.approx(other.pop("gain"), abs=1e-5)
+        steps, others = ([step["credit"] for step in measures.pop("steps") or ()] for measures in (one, other))
+        assert steps == pytest.approx(others, abs=1e-5)
+        for name in ("gain", "step_credit"):
+            assert one.pop(name) == pytest.approx(other.pop(name), abs=1e-5)
         assert one == other
 
 

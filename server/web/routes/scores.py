@@ -24,13 +24,17 @@ TRACE = {
 EXAMPLES: dict[str, Example] = {
     "whole": {"summary": "The score and its parts", "value": TRACE},
     "parts": {"summary": "Token by token and step by step", "value": TRACE | {"per_token": True, "per_step": True}},
+    "credits": {
+        "summary": "What each step is worth",
+        "value": TRACE | {"per_step": True, "measures": {"step_credit": True}},
+    },
 }
 
 
 @router.post("", response_model=ScoreResponse, summary="Score a trace")
 async def create_score(request: Request, body: Annotated[ScoreRequest, Body(openapi_examples=EXAMPLES)]) -> Response:
-    """rSS, rKL, their parts and the reward of any explanation of a problem, whoever wrote it; per token and per step
-    where asked for. rKL needs the teacher beside the student (`score_teacher`)."""
+    """rSS, rKL, their parts and the reward of any explanation of a problem, whoever wrote it; per token, per step and
+    with further measures where asked for. rKL needs the teacher beside the student (`score_teacher`)."""
     state = request.app.state
     config: ServeConfig = state.parts.config
     student = the_student(state.parts)

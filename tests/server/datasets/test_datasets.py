@@ -246,6 +246,30 @@ def test_further_samples_go_to_the_problems_whose_best_row_is_below(
     assert dataset["counts"]["total"] == dataset["counts"]["done"] == len(ours)
 
 
+def test_rows_are_kept_by_their_steps_and_by_what_the_student_answers_and_measured_for_that(
+    client: httpx.Client, tiny_problems: list[Problem]
+) -> None:
+    problems = [body(problem) for problem in tiny_problems[:2]]
+
+    def rows_of(**asked: Any) -> list[dict[str, Any]]:
+        dataset = made(client, problems=problems, n=2, sampling={"max_tokens": 24}, **asked)
+        rows: list[dict[str, Any]] = client.get(f"/v1/datasets/{dataset['id']}/rows", params={"include": "all"}).json()[
+            "data"
+        ]
+        return rows
+
+    for row in rows_of(filters={"at_least": {"step_credit": -0.001}}):
+        credits = [step["credit"] for step in row["measures"]["steps"]]
+        assert row["measures"]["step_credit"] == min(credits, default=None)
+        assert sum(credits) == pytest.approx(row["measures"]["gain"], abs=1e-6)
+        assert (row["dropped"] is None) == (min(credits, default=-1) >= -0.001)
+        assert row["measures"]["verified"] is None
+    rows = rows_of(filters={"verified": True}, measures={"own_tokens": 8, "repetition": False})
+    assert [row["measures"]["verified"] for row in rows] == [False] * 4  # its weights are random
+    assert all(row["measures"]["student_answer"] is not None and row["measures"]["repetition"] is None for row in rows)
+    assert {row["dropped"] for row in rows} == {"verified: the student answered wrong after it"}
+
+
 def test_pages_of_rows_joined_are_all_rows(client: httpx.Client, tiny_problems: list[Problem]) -> None:
     problems = [body(problem) for problem in tiny_problems] + [{"question": "word " * 2000, "solution": "2"}]
     dataset = made(client, problems=problems, sampling={"max_tokens": 1})["id"]
@@ -398,9 +422,10 @@ def test_datasets_are_listed_newest_first_page_by_page(client: httpx.Client) -> 
         ({"source": "a/b", "sampling": {"max_tokens": 20000}}, 422, "sampling.max_tokens"),
         ({"source": "a/b", "model": "nobody"}, 404, "model"),
         ({"source": "a/b", "colunms": {}}, 422, "colunms"),
-        ({"source": "a/b", "filters": {"at_least": {"step_credit": 0}}}, 422, "filters.at_least.step_credit"),
+        ({"source": "a/b", "measures": {"step_credits": True}}, 422, None),
+        ({"source": "a/b", "measures": {"verified": True, "own_tokens": 513}}, 422, "measures.own_tokens"),
+        ({"source": "a/b", "measures": {"step_credit": True, "most_steps": 33}}, 422, "measures.most_steps"),
         ({"source": "a/b", "filters": {"at_least": {"rewards": 0}}}, 422, None),
-        ({"source": "a/b", "best_of": 2, "rank_by": "verified"}, 422, "rank_by"),
         ({"source": "a/b", "contamination": {"file_ids": ["file-x"]}}, 404, "contamination.file_ids"),
         ({"source": "a/b", "further": {"threshold": 0, "samples": 64, "budget_tokens": 1}}, 422, "further.samples"),
         ({"problems": [{"question": "q" * 400_001, "solution": "s"}]}, 422, "problems.0.question"),

@@ -332,7 +332,7 @@ class Judge:
     teacher_name: str | None = "somebody"
     teacher_digest: str | None = "other"
 
-    async def score(self, rows: Any, measured: bool = False) -> list[Explanation]:
+    async def score(self, rows: Any, measures: Any = None) -> list[Explanation]:
         """Scores by the sample's number."""
         score = {row.sample: Score(reward=row.sample, rss=0, ss_mean=0, ss_min=0, rkl=0.5) for row in rows}
         return [row.model_copy(update={"score": score[row.sample]}) for row in rows]

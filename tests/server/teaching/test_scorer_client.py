@@ -14,12 +14,15 @@ from server.errors import EngineUnavailable, Invalid, NotFound, ServerError
 from server.teaching import scorer_client
 from server.teaching.scorer_client import RemoteStudent
 from server.teaching.understanding import LocalStudent, Student
+from student.configs import MeasureSettings
 from student.explanations import Explanation, from_trace
 from student.models import load_tokenizer, weights_digest
 from student.problems import Problem
 from tests.server.conftest import StartService
 from tests.server.scoring import same, same_measures, settings, trace
 from tests.server.service_process import Service
+
+EVERY = MeasureSettings(step_credit=True, verified=True, own_tokens=4)
 
 
 def with_remote(url: str, key: str | None, work: Callable[[RemoteStudent], Any]) -> Any:
@@ -66,7 +69,7 @@ def test_its_scores_are_those_of_a_student_here(
             await student.measure(trace(tiny_problems[0], student="somebody"))
         assert (missing.value.param, missing.value.code) == ("student", "model_not_found")
         names = (student.name, student.digest, student.teacher_name, student.teacher_digest)
-        return names, await student.score(rows), await student.measure(request), await student.score(rows, True)
+        return names, await student.score(rows), await student.measure(request), await student.score(rows, EVERY)
 
     async def here() -> Any:
         student = await LocalStudent.open(settings(servable_model_folder))

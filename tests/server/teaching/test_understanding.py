@@ -16,7 +16,7 @@ from server.configs import ServiceConfig
 from server.errors import EngineUnavailable, Invalid, NotFound
 from server.teaching.understanding import LocalStudent, row_of
 from server.wire import ScoreResponse
-from student.configs import ModelSettings
+from student.configs import MeasureSettings, ModelSettings
 from student.errors import ModelError
 from student.explanations import Explanation, from_trace, read_explanations
 from student.models import load_model, load_tokenizer, weights_digest
@@ -60,7 +60,7 @@ def test_rows_get_the_scores_of_rlt_score(
 
     config = settings(tiny_model_folder, student=str(retrained_model_folder))
     scored, measured = with_student(
-        config, lambda student: asyncio.gather(student.score(rows), student.score(rows, True))
+        config, lambda student: asyncio.gather(student.score(rows), student.score(rows, MeasureSettings()))
     )
     assert len(scored) == len(measured) == len(written) == 40
     for plain, ours, theirs in zip(scored, measured, written, strict=True):
@@ -91,9 +91,9 @@ class Watched(LocalStudent):
 
     read: list[list[str]]
 
-    def _scored(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
+    def _scored(self, rows: Sequence[Explanation], measures: Sequence[MeasureSettings | None]) -> list[Explanation]:
         self.read.append([row.id for row in rows])
-        return super()._scored(rows, measured)
+        return super()._scored(rows, measures)
 
 
 def test_callers_take_turns_and_what_nobody_waits_for_is_not_read(
@@ -181,6 +181,30 @@ def test_the_parts_add_up_to_the_score_and_to_the_text(
     assert max(step.kl_max for step in steps) == max(kls) == pytest.approx(detailed.score.kl_max, abs=1e-5)
     weighted = math.fsum(step.logp_mean * step.tokens for step in steps)
     assert weighted == pytest.approx(math.fsum(token.logp for token in tokens), abs=1e-4)
+
+
+def test_each_step_has_its_credit_and_the_student_answers_itself(
+    tiny_model_folder: Path, tiny_problems: list[Problem]
+) -> None:
+    problem = tiny_problems[0]
+    every = {"step_credit": True, "verified": True, "own_tokens": 6}
+
+    async def work(student: LocalStudent) -> list[ScoreResponse]:
+        asked = [trace(problem, per_step=True, per_token=True, measures=every), trace(problem, measures=every)]
+        with pytest.raises(Invalid, match="at most 32 here, got 40") as caught:
+            await student.measure(trace(problem, measures={"most_steps": 40}))
+        assert caught.value.param == "measures.most_steps"
+        return [await student.measure(request) for request in asked]
+
+    detailed, plain = with_student(settings(tiny_model_folder), work)
+    measures = detailed.measures
+    assert plain.steps is None
+    assert plain.measures.steps is not None
+    assert [step.credit for step in detailed.steps] == [step.credit for step in measures.steps]
+    assert [TRACE[step.start : step.stop] for step in measures.steps] == [step.text for step in detailed.steps]
+    assert sum(step.credit for step in detailed.steps) == pytest.approx(measures.gain, abs=1e-6)
+    assert (measures.verified, plain.measures.student_answer) == (False, measures.student_answer)
+    assert measures.student_answer is not None
 
 
 def test_token_ids_that_spell_the_text_are_taken_and_others_are_not(
@@ -287,10 +311,12 @@ def test_a_row_whose_numbers_break_fails_alone(
 class Failing(LocalStudent):
     """A fault of ours, or of torch's, at one row."""
 
-    def _scored_alike(self, rows: Sequence[Explanation], measured: Sequence[bool]) -> list[Explanation]:
+    def _scored_alike(
+        self, rows: Sequence[Explanation], measures: Sequence[MeasureSettings | None]
+    ) -> list[Explanation]:
         if any("unlucky" in row.explanation for row in rows):
             raise RuntimeError("CUDA error: out of memory")
-        return super()._scored_alike(rows, measured)
+        return super()._scored_alike(rows, measures)
 
 
 def test_a_failure_that_nobody_foresaw_is_that_of_one_row(

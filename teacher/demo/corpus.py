@@ -28,12 +28,12 @@ SHARES: dict[Style, float] = {"complete": 0.17, "wrong": 0.12, "terse": 0.10, "c
 
 def write_corpora(recipe: Recipe, seed: int) -> None:
     """Writes every problem file that the recipe names, each with as many problems as its table's `limit`."""
-    train, explain = _count(recipe.train.limit), _count(recipe.explain.limit)
-    held_out = _count(recipe.evaluate.limit)
+    train, explain = count_of(recipe.train.limit), count_of(recipe.explain.limit)
+    held_out = count_of(recipe.evaluate.limit)
     adding = draw_problems(ADDS, train + explain, "train", _part(seed, 3))
     files = {
-        recipe.skill.problems: styled(mixed_families(_count(recipe.skill.limit), _part(seed, 1)), SKILL, seed),
-        recipe.base.problems: styled(mixed_families(_count(recipe.base.limit), _part(seed, 2)), SHARES, seed),
+        recipe.skill.problems: styled(mixed_families(count_of(recipe.skill.limit), _part(seed, 1)), SKILL, seed),
+        recipe.base.problems: styled(mixed_families(count_of(recipe.base.limit), _part(seed, 2)), SHARES, seed),
         recipe.train.problems: adding[:train],
         recipe.explain.problems: adding[train:],
         recipe.evaluate.problems: draw_problems(ADDS, held_out, "held_out", seed),
@@ -70,12 +70,12 @@ def mixed_families(count: int, seed: int) -> list[Problem]:
 def styled(problems: Sequence[Problem], shares: Mapping[Style, float], seed: int) -> list[Problem]:
     """The problems, each with an explanation of its style as its trace; styles stand in the ratio of `shares`."""
     rng = random.Random(f"styles {seed}")
-    styles = list(_apportioned(len(problems), shares))
+    styles = list(apportioned(len(problems), shares))
     rng.shuffle(styles)
     return [_restyled(problem, style, rng) for problem, style in zip(problems, styles, strict=True)]
 
 
-def _apportioned(count: int, shares: Mapping[Style, float]) -> Iterator[Style]:
+def apportioned(count: int, shares: Mapping[Style, float]) -> Iterator[Style]:
     """`count` styles: each as often as its share says, to within one."""
     total, reached, given = sum(shares.values()), 0.0, 0
     for style, share in shares.items():
@@ -97,6 +97,7 @@ def _part(seed: int, part: int) -> int:
     return 10 * seed + part
 
 
-def _count(limit: int | None) -> int:
+def count_of(limit: int | None) -> int:
+    """How many problems a table draws."""
     assert limit is not None, "a demo's recipe says how many problems each table has (checked by read_recipe)"
     return limit

@@ -14,9 +14,9 @@ from student.models import save_pair
 from teacher.demo.world import toy_tokenizer
 
 
-def make_initial(out: Path, seed: int) -> None:
-    """Writes the folder `out` with an untrained model drawn from `seed`."""
-    tokenizer = toy_tokenizer()
+def make_initial(out: Path, seed: int, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    """Writes the folder `out` with an untrained model drawn from `seed`, for the toy world or another's tokenizer."""
+    tokenizer = tokenizer or toy_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(shape(tokenizer)).eval()
@@ -33,7 +33,7 @@ def shape(tokenizer: PreTrainedTokenizerBase) -> Qwen3Config:
         num_key_value_heads=4,
         head_dim=32,
         intermediate_size=128,
-        max_position_embeddings=64,
+        max_position_embeddings=max(64, tokenizer.model_max_length),
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},
         initializer_range=0.1,
         tie_word_embeddings=True,

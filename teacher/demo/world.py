@@ -14,7 +14,7 @@ with the same word, so that the likeliest way to begin is not the useful one. Le
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -173,9 +173,9 @@ def terse(chain: Chain) -> str:
     return " ".join(f"{operand:+d}" for operand in chain.operands)
 
 
-def chatter(rng: random.Random) -> str:
+def chatter(rng: random.Random, phrases: int = _PHRASES_SAID) -> str:
     """Words that would fit any question."""
-    return " ".join([_OPENER, *rng.choices(_PHRASES, k=_PHRASES_SAID)])
+    return " ".join([_OPENER, *rng.choices(_PHRASES, k=phrases)])
 
 
 def leak(chain: Chain) -> str:
@@ -223,20 +223,20 @@ def _words() -> Iterator[str]:
     yield from ("=", _OPENER, *_CLAIM.split(), *_FILLER)
 
 
-def toy_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word: 41 of them, tags and control tokens included; blank lines yield none.
+def toy_tokenizer(more: Sequence[str] = (), max_tokens: int = MAX_TOKENS) -> PreTrainedTokenizerFast:
+    """One token a word: 41 of them and `more`, tags and control tokens included; blank lines yield none.
 
     The chat template marks the turns by one token each and drops the system message, which this world has no words for.
     """
     control = {"pad_token": "<|pad|>", "eos_token": "<|end|>", "unk_token": "<|unknown|>"}
-    words = [*control.values(), "<|user|>", "<|assistant|>", *RLT.markers, *_words()]
+    words = [*control.values(), "<|user|>", "<|assistant|>", *RLT.markers, *_words(), *more]
     backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token=control["unk_token"]))
     backend.pre_tokenizer = WhitespaceSplit()
     # Not special: whoever decodes an explanation must still find the tags in it.
     backend.add_tokens([AddedToken(tag, normalized=False) for tag in RLT.markers])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=MAX_TOKENS,
+        model_max_length=max_tokens,
         clean_up_tokenization_spaces=False,
         additional_special_tokens=["<|user|>", "<|assistant|>"],
         **control,

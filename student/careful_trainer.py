@@ -21,7 +21,7 @@ from student import processes
 from student.configs import SftConfig
 from student.errors import ConfigError, RltError
 from student.interruption import Interrupted, StopOnSigterm
-from student.models import cast_parameters, move_in, quiet, whole_or_removed
+from student.models import cast_parameters, move_in, quiet, training_device, whole_or_removed
 from student.optimizer import make_optimizer, schedule_factor
 
 
@@ -67,14 +67,25 @@ def shared_options(config: SftConfig, model: PreTrainedModel, out: Path) -> dict
         "seed": config.seed,
         "data_seed": config.seed,
         **_precision(model),
+        **options_where_divided(),
     }
+
+
+def options_where_divided() -> dict[str, Any]:
+    """TRL's options for processes that divide a model among them.
+
+    Gradients are divided after every backward pass: accelerate would else add them up whole, in each process.
+    """
+    each_pass = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    return {"accelerator_config": each_pass} if processes.divide_models() else {}
 
 
 def _precision(model: PreTrainedModel) -> dict[str, bool]:
     """TRL's flags for where `model` is and what it computes in."""
-    on_cuda = model.device.type == "cuda"
+    device = training_device(model)
+    on_cuda = device.type == "cuda"
     return {
-        "use_cpu": model.device.type == "cpu",
+        "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": on_cuda,
         "bf16": model.dtype == torch.bfloat16,
         "fp16": model.dtype == torch.float16 and on_cuda,

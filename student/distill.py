@@ -48,7 +48,7 @@ def _train(config: DistillConfig) -> None:
     explanations = read_explanations(
         config.explanations, tags, config.skip_invalid, out.with_name(out.name + ".skipped.jsonl")
     )
-    student, tokenizer = load_pair(config.student, config)
+    student, tokenizer = load_pair(config.student, config, to_train=True)
     lesson = prepare(explanations, StudentFormat(tokenizer, tags), config.think, keep_unclosed=config.keep_unclosed)
     begin(out, config)
     report = learn(student, tokenizer, lesson, out, config)

@@ -20,13 +20,14 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from student import processes
+from student.careful_trainer import options_where_divided
 from student.checkpoints import last_checkpoint
 from student.configs import GrpoSettings, RolloutSettings
 from student.engine import context_tokens, sample_seed
 from student.engine_vllm import starting_vllm
 from student.errors import RltError
 from student.interruption import Interrupted, StopOnSigterm
-from student.models import quiet
+from student.models import quiet, training_device
 from student.reference import load_reference, save_reference
 from student.row_draws import RowDraws, drawing
 from student.stalls import NotFinite, Stalled
@@ -182,7 +183,8 @@ def grpo_options(
     tracker: str,
 ) -> GRPOConfig:
     """Our recipe in TRL's words; every default of TRL that differs from the paper is set (trl's names on the left)."""
-    on_cuda = model.device.type == "cuda"
+    device = training_device(model)
+    on_cuda = device.type == "cuda"
     accumulation = accumulation_steps(grpo)
     return GRPOConfig(
         output_dir=out,
@@ -207,7 +209,7 @@ def grpo_options(
         loss_type=grpo.loss,
         scale_rewards=grpo.scale_rewards,
         bf16=on_cuda and dtype in ("auto", "bfloat16"),
-        use_cpu=model.device.type == "cpu",
+        use_cpu=device.type == "cpu",
         gradient_checkpointing=grpo.gradient_checkpointing,
         use_vllm=rollout.engine != "transformers",
         vllm_mode="server" if rollout.engine == "vllm-server" else "colocate",
@@ -224,6 +226,7 @@ def grpo_options(
         ddp_find_unused_parameters=False,
         seed=grpo.seed,
         dataloader_pin_memory=on_cuda,
+        **options_where_divided(),
     )
 
 

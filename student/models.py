@@ -46,10 +46,12 @@ _PAD_CANDIDATES = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<|reserved_spe
 _LOAD_FAILURES = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, HFValidationError)
 
 
-def load_pair(name: str, settings: ModelSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_pair(
+    name: str, settings: ModelSettings, *, to_train: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and its tokenizer; raises ModelError where one is unreadable or they do not fit each other."""
     tokenizer = load_tokenizer(name)
-    model = load_model(name, settings)
+    model = load_model(name, settings, to_train=to_train)
     check_fit(model, tokenizer, name)
     return model, tokenizer
 
@@ -100,8 +102,11 @@ def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
     return next((str(token) for token in candidates if token != tokenizer.eos_token), str(tokenizer.eos_token))
 
 
-def load_model(name: str, settings: ModelSettings) -> PreTrainedModel:
-    """The causal LM of a folder or hub name, in eval mode, on its device and in its precision; raises ModelError."""
+def load_model(name: str, settings: ModelSettings, *, to_train: bool = False) -> PreTrainedModel:
+    """The causal LM of a folder or hub name, in eval mode, on its device and in its precision; raises ModelError.
+
+    A model `to_train` stays on the CPU where the processes will divide it: no GPU may have room for all of it.
+    """
     folder = _local_folder(name)
     if folder is not None:
         _check_files(folder, name)
@@ -119,7 +124,8 @@ def load_model(name: str, settings: ModelSettings) -> PreTrainedModel:
         )
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # sdpa leaves Gemma 2's cap out without a word
-    return cast(PreTrainedModel, model.to(device).eval())
+    divided = to_train and processes.divide_models()
+    return cast(PreTrainedModel, model.to("cpu" if divided else device).eval())
 
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -145,6 +151,12 @@ def resolve_device(settings: ModelSettings) -> torch.device:
 def _of_this_process(device: str) -> torch.device:
     """The GPU that torchrun gave this process; the one device of its kind elsewhere."""
     return torch.device(device, processes.index_on_machine()) if device == "cuda" else torch.device(device)
+
+
+def training_device(model: PreTrainedModel) -> torch.device:
+    """Where `model` is trained: where it is, or on the GPU of this process, which will be given a part of it."""
+    divided = processes.divide_models() and torch.cuda.is_available()
+    return _of_this_process("cuda") if divided else model.device
 
 
 def resolve_dtype(settings: ModelSettings, device: torch.device) -> torch.dtype:

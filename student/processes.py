@@ -29,6 +29,11 @@ def is_first() -> bool:
     return index() == 0
 
 
+def divide_models() -> bool:
+    """Whether a model that is trained is divided among them, by FSDP or DeepSpeed; accelerate's configuration says."""
+    return any(os.environ.get(f"ACCELERATE_USE_{way}", "").lower() == "true" for way in ("FSDP", "DEEPSPEED"))
+
+
 def tell(message: str) -> None:
     """Prints a remark on stderr, once for all processes."""
     if is_first():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from student import processes
 from student.configs import RewardConfig
 from student.errors import ScoringError
 from student.explanations import Score
@@ -59,9 +60,12 @@ class Sighting:
 def refuse_exact_kl(
     config: RewardConfig, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, scorer: PassageScorer
 ) -> None:
-    """Raises NoExactKl where `config` asks for the exact KL, and tokenizers differ or the student is on servers."""
+    """Raises NoExactKl where `config` asks for the exact KL of two tokenizers, of a student on servers, or of a teacher
+    that is divided among processes."""
     if config.kl_estimator != "exact":
         return
+    if processes.divide_models():
+        raise NoExactKl("the teacher is divided among the processes", "one process a model, without FSDP or DeepSpeed")
     if not isinstance(scorer, Scorer):
         raise NoExactKl("the student is read on servers (scoring.urls)", "leave scoring.urls out")
     if not same_tokens(teacher, student):

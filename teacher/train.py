@@ -41,7 +41,7 @@ def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
     if is_finished(out, config):
         return
     problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
-    teacher, tokenizer = load_pair(config.teacher, training_settings(config))
+    teacher, tokenizer = load_pair(config.teacher, training_settings(config), to_train=True)
     student, student_tokenizer = open_scorer(config.student, config, config.scoring, config.reward.temperature)
     refuse_exact_kl(config.reward, tokenizer, student_tokenizer, student)
     begin(out, config)

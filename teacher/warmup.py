@@ -40,7 +40,7 @@ def main(config: WarmupConfig) -> None:
     tags = STYLES[config.tags]
     problems = read_problems(config, tags, out.with_name(out.name + ".skipped.jsonl"))
     traced = with_traces(problems, skip_others=config.skip_invalid)
-    model, tokenizer = load_pair(config.model, config)
+    model, tokenizer = load_pair(config.model, config, to_train=True)
     rows = warmup_rows(traced, tokenizer, tags, config.formats)
     begin(out, config)
     report = train_sft(model, tokenizer, rows, out, config.sft, title=TITLE)

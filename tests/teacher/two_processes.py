@@ -1,6 +1,7 @@
 """What each of two processes does in test_two_processes.py.
 
 RL that SIGTERM stops in its third step, told to one process alone; the same run again, to its end; then distillation.
+All of it once with the whole model in each process, and once with the model divided by FSDP2.
 """
 
 import os
@@ -8,8 +9,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from student import processes
 from student.configs import DistillConfig
@@ -19,8 +25,10 @@ from teacher.configs import TrainConfig
 from teacher.grpo import Rollout
 from teacher.train import main as train
 
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "scale"
 
-def training(folder: Path, model: Path, rows_per_device: int) -> TrainConfig:
+
+def training(folder: Path, model: Path, out: str, rows_per_device: int = 4) -> TrainConfig:
     """Five steps of RL of two problems, four explanations each."""
     grpo = {"steps": 5, "prompts_per_step": 2, "group_size": 4, "rows_per_device": rows_per_device}
     return TrainConfig.model_validate(
@@ -28,7 +36,7 @@ def training(folder: Path, model: Path, rows_per_device: int) -> TrainConfig:
             "problems": str(folder / "problems.jsonl"),
             "teacher": str(model),
             "student": str(model),
-            "out": str(folder / f"teacher-{rows_per_device}"),
+            "out": str(folder / f"teacher-{out}"),
             "device": "cpu",
             "threads": 1,
             "tracker": "none",
@@ -41,17 +49,17 @@ def training(folder: Path, model: Path, rows_per_device: int) -> TrainConfig:
 
 
 def distillation(folder: Path, model: Path, out: str) -> DistillConfig:
-    """Seven steps of SFT of eight rows, into the second epoch."""
-    sft = {"batch_size": 8, "max_steps": 7, "learning_rate": 1e-2, "log_steps": 1, "save_steps": 3}
+    """Seven steps of SFT of eight rows, two at once, into the second epoch."""
+    sft = {"batch_size": 8, "rows_per_device": 2, "max_steps": 7, "learning_rate": 1e-2}
     return DistillConfig.model_validate(
         {
             "explanations": str(folder / "problems.jsonl"),
             "student": str(model),
-            "out": str(folder / out),
+            "out": str(folder / f"student-{out}"),
             "device": "cpu",
             "threads": 1,
             "skip_invalid": True,
-            "sft": sft,
+            "sft": sft | {"log_steps": 1, "save_steps": 3},
         }
     )
 
@@ -63,17 +71,39 @@ def sigterm_in_step_three(step: int, rollouts: Sequence[Rollout]) -> Mapping[str
     return {}
 
 
-def main(folder: Path, model: Path) -> None:
+def train_and_distill(folder: Path, model: Path, out: str) -> None:
     """Both verbs, in this one of the two processes."""
-    torch.set_num_threads(1)
-    config = training(folder, model, rows_per_device=4)
+    config = training(folder, model, out)
     try:
         train(config, observers=[sigterm_in_step_three])
     except Interrupted as stopped:
-        print(f"process {processes.index()}: {stopped}", flush=True)
+        print(f"{out}, process {processes.index()}: {stopped}", flush=True)
     train(config)
-    distill(distillation(folder, model, "student-2"))
+    distill(distillation(folder, model, out))
+
+
+def divide_by_fsdp2() -> None:
+    """Does what `accelerate launch --config_file fsdp2.yaml` does before it starts a process, but for bfloat16.
+
+    accelerate has FSDP for GPUs alone and would take its settings for nothing on CPUs, where PyTorch has it too; so it
+    is told that these are GPUs.
+    """
+    command = ["--config_file", str(EXAMPLES / "fsdp2.yaml"), "-m", "student.cli", "train"]
+    launch, *_ = _validate_launch_command(launch_command_parser().parse_args(command))
+    launched = prepare_multi_gpu_env(launch).items()
+    os.environ.update({name: value for name, value in launched if "FSDP" in name})
+    made = PartialState.__init__
+
+    def made_of_gpus(self: PartialState, *args: Any, **options: Any) -> None:
+        made(self, *args, **options)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.device = DistributedType.MULTI_GPU, torch.device("cpu")
+
+    PartialState.__init__ = made_of_gpus
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    train_and_distill(Path(sys.argv[1]), Path(sys.argv[2]), "two")
+    divide_by_fsdp2()
+    train_and_distill(Path(sys.argv[1]), Path(sys.argv[2]), "divided")

@@ -27,8 +27,6 @@ from student.rows import DATASET_ROWS
 CARD = "README.md"
 PICTURES = "card"
 """The folder of the pictures, beside the card."""
-TAG = "rlt"
-"""Among a card's tags; by it a card is told from another README."""
 SHOWN = 20
 """Lines of a table, at most."""
 SIZES = (
@@ -140,7 +138,7 @@ def head(census: Census, layout: Layout) -> str:
         **front_matter(census.licences),
         "size_categories": [next((name for most, name in SIZES if layout.rows < most), "1B<n<10B")],
         "task_categories": ["text-generation"],
-        "tags": [TAG, "reasoning", "distillation", "synthetic"],
+        "tags": ["rlt", "reasoning", "distillation", "synthetic"],
         **({"configs": list(layout.configs)} if layout.configs else {}),
     }
     return str(DatasetCardData(**data).to_yaml())
@@ -155,12 +153,17 @@ def _introduction(census: Census, about: About) -> str:
 
 
 def _writers(census: Census) -> str:
-    traces = sum(rows for origin, rows in census.origins.items() if origin is not None and origin.teacher is None)
+    traces = _traces(census)
     if not traces:
         return "A teacher that was shown question and solution wrote them."
     if traces == census.rows:
         return "Who wrote them is not recorded."
     return f"A teacher that was shown question and solution wrote them; of {traces:,} rows the writer is not recorded."
+
+
+def _traces(census: Census) -> int:
+    """Rows without a teacher: traces that came from elsewhere."""
+    return sum(rows for origin, rows in census.origins.items() if origin is not None and origin.teacher is None)
 
 
 def _rows(census: Census, about: About) -> Iterator[str]:
@@ -228,7 +231,7 @@ def _origin(rows: int, origin: Origin | None) -> tuple[str, ...]:
     if origin is None:
         return f"{rows:,}", "others", "", "", "", "", ""
     bounds = {"temperature": origin.temperature, "top-p": origin.top_p, "max tokens": origin.max_tokens}
-    sampling = ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
+    sampling = ", ".join(f"{name} {value}" for name, value in bounds.items() if value is not None)
     engine = ", ".join(_named(each) for each in (origin.engine, origin.software, origin.precision) if each is not None)
     named = (_named(each) for each in (origin.teacher, origin.teacher_digest, origin.tags, origin.prompt_digest))
     return f"{rows:,}", *named, sampling or inert(None), engine or inert(None)
@@ -253,8 +256,10 @@ def _licences(census: Census) -> Iterator[str]:
 
 def _limits(census: Census, measured: set[Measure]) -> Iterator[str]:
     yield (
-        "An explanation was written with the solution in view. That it leads there says neither that it is right nor "
+        "A teacher writes with the solution in view. That an explanation leads there says neither that it is right nor "
         "that its writer could have found the solution."
+        if _traces(census) < census.rows
+        else "Nobody recorded whether the solution was in view when these were written."
     )
     if "reward" in measured:
         yield (
@@ -267,8 +272,13 @@ def _limits(census: Census, measured: set[Measure]) -> Iterator[str]:
             "`leak` knows patterns of words, in English. Of references to a given solution in wordings that nobody "
             "thought of a third to two thirds are found; a solution retold in other words is not."
         )
-    if "verified" not in measured:
-        yield "No answer was verified: nobody looked whether the student answers right after an explanation."
+    if "step_credit" in measured:
+        yield "`step_credit` says how a step helps one student towards the solution, not whether the step is right."
+    yield (
+        "`verified` is one answer of one student after the explanation; it may be right without it, or after a leak."
+        if "verified" in measured
+        else "No answer was verified: nobody looked whether the student answers right after an explanation."
+    )
     yield (
         "Test questions: a row was dropped where its question holds a passage of a test set named in the settings; "
         "paraphrases, translations and other test sets were not looked for."

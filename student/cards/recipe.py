@@ -28,10 +28,10 @@ def recipe_of(rows: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public(value: Any) -> Any:
-    """Settings as strangers may read them: of a path from the root only its last part, so that no machine is told.
+    """Settings as strangers may read them: no addresses, of a path from the root only its last part.
 
-    >>> public({"rows": "/home/ann/runs/a.jsonl", "more": ["b/c.jsonl"], "limit": 3})
-    {'rows': 'a.jsonl', 'more': ['b/c.jsonl'], 'limit': 3}
+    >>> public({"rows": "/home/ann/runs/a.jsonl", "more": ["b/c.jsonl"], "urls": ["http://10.0.0.7:8000"], "limit": 3})
+    {'rows': 'a.jsonl', 'more': ['b/c.jsonl'], 'urls': ['(an address)'], 'limit': 3}
     """
     if isinstance(value, Mapping):
         return {name: public(each) for name, each in value.items()}
@@ -41,11 +41,13 @@ def public(value: Any) -> Any:
 
 
 def public_name(name: str) -> str:
-    """A name of a model or file without the folders of the machine.
+    """A name of a model or file without machines and their folders.
 
     >>> public_name("/home/ann/teacher"), public_name("Qwen/Qwen2.5-7B"), public_name("C:\\\\Users\\\\ann\\\\teacher")
     ('teacher', 'Qwen/Qwen2.5-7B', 'teacher')
     """
+    if "://" in name:
+        return "(an address)"
     for path in (PurePath(name), PureWindowsPath(name)):
         if path.is_absolute() or name.startswith("~"):
             return path.name

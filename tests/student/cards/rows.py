@@ -14,8 +14,8 @@ def row(sample: int = 0, reward: float | None = None, leak: float | None = None,
     """An explanation with these measures."""
     score = None if reward is None else Score(reward=reward, rss=reward, ss_mean=-1, ss_min=-2)
     measures = None if leak is None else Measures(leak=leak)
-    given = {"problem_id": "a", "explanation": "so", "closed": True, "finished": True} | values
-    return Explanation(sample=sample, question="1 + 1?", solution="2", score=score, measures=measures, **given)
+    given = {"problem_id": "a", "explanation": "so", "closed": True, "finished": True, "measures": measures}
+    return Explanation(sample=sample, question="1 + 1?", solution="2", score=score, **(given | values))
 
 
 def table(rows: Sequence[Explanation]) -> pa.Table:

@@ -16,6 +16,7 @@ from student.cards.census import Census
 from student.cards.licences import KNOWN
 from student.cards.recipe import recipe_of
 from student.explanations import Explanation, Verdict
+from student.measures.results import Measures
 from student.provenance import Provenance
 from tests.student.cards.rows import census_of_rows, row
 
@@ -116,11 +117,32 @@ def test_limits_are_those_of_what_was_asked() -> None:
     assert "not compared with any test set" in plain
     assert "Copies were not looked for" in plain
     assert "`leak` knows patterns" not in plain
+    assert "No answer was verified" in plain
     asked = tuple(Verdict(filter=name, kept=True) for name in ("contamination", "duplicates"))
     told = text_of(census_of_rows(row(leak=0.0, verdicts=asked)))
     assert "not compared with any test set" not in told
     assert "a copy in other words stays" in told
     assert "`leak` knows patterns" in told
+    verified = text_of(census_of_rows(row(measures=Measures(verified=True, step_credit=-0.5))))
+    assert "No answer was verified" not in verified
+    assert "`step_credit` says how a step helps" in verified
+    assert "| `verified` | 1 | 1 | 1 | 1 | 1 |  |" in verified
+
+
+def test_who_wrote_rows_is_said_of_those_that_have_a_teacher_only() -> None:
+    traces, taught, both = (
+        text_of(census_of_rows(*(row(number, teacher=name) for number, name in enumerate(names))))
+        for names in ([None], ["t"], ["t", None])
+    )
+    assert ("Who wrote them is not recorded." in traces, "with the solution in view" in traces) == (True, False)
+    assert ("A teacher that was shown" in taught, "not recorded." in taught) == (True, False)
+    assert "of 1 rows the writer is not recorded" in both
+
+
+def test_what_was_sampled_with_is_told_as_it_was_set() -> None:
+    made = Provenance(engine="vllm", software="vllm 0.31.0", precision="bfloat16", top_p=0.95, max_tokens=1_048_576)
+    text = text_of(census_of_rows(row(teacher="t", temperature=0.7, provenance=made)))
+    assert "temperature 0.7, top-p 0.95, max tokens 1048576 | `vllm`, `vllm 0.31.0`, `bfloat16` |" in text
 
 
 def test_no_folder_of_this_machine_is_told() -> None:

@@ -18,6 +18,7 @@ retention     what a student still solves of a second suite after training; rete
 manifest      where a row is from and what was found of it, without its texts; manifests.py
 card          what a dataset says of itself, for people and for the hub; cards/
 estimate      what a job will take, with an interval, from a pilot of some of its problems; estimates.py
+replay        a row beside the same row made again; replays.py
 verb          a word after `rlt`; cli.py, its settings in configs.py
 
 Importing this package turns telemetry off, before any library that has some is loaded; and it loads no torch.

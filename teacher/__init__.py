@@ -8,6 +8,7 @@ GRPO          policy gradient with the group as its baseline: the trainer of stu
               run by train.py
 reference     the copy of the teacher that GRPO keeps it close to, moved along now and then
 standing      a problem and its best row so far; those below a threshold get more samples; resample.py
+replay        a row made again from what it says of itself, and compared; replay.py
 pilot         a few problems that are explained first, to tell what all of them will take; estimate.py
 recipe        a TOML file with the settings of a whole chain, one table a verb; recipe.py, recipes/
 demo          the chain in a toy world, with a measured effect; demo/

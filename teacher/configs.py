@@ -133,6 +133,22 @@ class EstimateConfig(ProblemSource, ModelSettings):
     """How explanations are sampled."""
 
 
+EngineName = Literal["transformers", "vllm"]
+
+
+class ReplayConfig(ModelSettings):
+    """Makes one row of explanations again from what it says of itself, and tells whether it comes out the same."""
+
+    explanations: CliPositionalArg[str]
+    """Explanations of `rlt explain`, scored or not, or those that a service exported."""
+    row: str
+    """Id of the row, `problem_id-sample`."""
+    teacher: str
+    """The teacher that wrote it, a model folder or hub name."""
+    engine: EngineName | None = None
+    """What samples; unset is what the row says. `dtype auto` takes the row's precision."""
+
+
 class ScoreConfig(ModelSettings):
     """Scores explanations (any traces) by a student's understanding: the reward, its parts and further measures."""
 
@@ -257,6 +273,7 @@ VERBS = [
         ResampleConfig,
         "teacher.resample:main",
     ),
+    Verb(6.4, "replay", "make one row again, and tell whether it is the same", ReplayConfig, "teacher.replay:main"),
     Verb(9, "run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
     Verb(10, "demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
 ]

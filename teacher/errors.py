@@ -2,6 +2,7 @@
 
 TeacherError
 ├── NoExactKl        the exact KL, asked of a student that cannot give it
+├── RowDiffers       a row that was made again is another one
 └── RewardHacked     the reward rises together with what it should not reward
 """
 
@@ -17,6 +18,13 @@ class NoExactKl(TeacherError):
 
     def __init__(self, obstacle: str, remedy: str) -> None:
         super().__init__(f"reward.kl_estimator is 'exact', and {obstacle}; use kl_estimator k1 or k3, or {remedy}")
+
+
+class RowDiffers(TeacherError):
+    """A replay that does not match; where it differs, and why it may, is told before."""
+
+    def __init__(self, row: str) -> None:
+        super().__init__(f"row {row!r} does not come out the same; mend the first of the causes above and try again")
 
 
 class RewardHacked(TeacherError):

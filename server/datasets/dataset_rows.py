@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from server.datasets.datasets import DatasetKind
 from server.datasets.shards import Include, chosen, read_table, rows_of
-from server.errors import Invalid, ServerError
+from server.errors import Invalid, NotFound, ServerError
 from server.jobs.jobs import Jobs
 from server.state.storage import Storage
 from server.state.tables import Job, Unit
@@ -58,6 +59,16 @@ class DatasetRows:
             if len(found) > limit:
                 break
         return RowPage(found[:limit], len(found) > limit)
+
+    async def find(self, row_id: str) -> Explanation:
+        """The row with this id, for which the shards are looked through; raises NotFound."""
+        async for unit in self._units(0):
+            table = await self._table(unit)
+            if found := rows_of(table.filter(pc.equal(table["id"], row_id))):
+                return found[0]
+        raise NotFound(
+            f"{self._job.id} has no row {row_id[:80]!r} (problem_id-sample); it may not be made yet, see its /rows"
+        )
 
     async def _units(self, first: int) -> AsyncIterator[Unit]:
         """Units that have rows, from number `first` on."""

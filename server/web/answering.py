@@ -9,8 +9,9 @@ EventStream(request, events(answering.parts_of(made)), leave=leave, ...)     own
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing
+from typing import Any, TypeVar
 
 from starlette.datastructures import State
 
@@ -23,6 +24,8 @@ from server.web.gate import Gate
 from server.web.metrics import Metrics
 from server.wire import ExplanationRequest
 from student.explanations import Explanation
+
+T = TypeVar("T")
 
 
 class Answering:
@@ -80,6 +83,21 @@ class Answering:
         self._metrics.explanations.inc()
         self._metrics.tokens.inc(len(row.token_ids or ()))
         self._metrics.scores.inc(row.score is not None)
+
+
+async def in_time(state: State, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, as one explanation among those that are made; raises TooMany and TimedOut."""
+    parts: Parts = state.parts
+    assert isinstance(parts.config, ServeConfig)
+    seconds = parts.config.limits.request_seconds
+    gate: Gate = state.gate
+    try:
+        async with asyncio.timeout(seconds), gate.places():
+            return await work
+    except TimeoutError as error:
+        raise timed_out(seconds) from error
+    finally:
+        work.close()
 
 
 def the_teachers(parts: Parts) -> Teachers:

@@ -20,13 +20,16 @@ from server.jobs.jobs import job_folder
 from server.service import Parts
 from server.state.idempotency import Claim
 from server.state.tables import TERMINAL, Job
+from server.teaching.replaying import replay
 from server.web.access import Caller, needs
+from server.web.answering import in_time, the_teachers
 from server.web.disconnects import unless_gone
 from server.web.events import EventStream, event
 from server.wire import Answer, Dataset, DatasetRequest, Page
 from student.estimates import Estimate
 from student.explanations import Explanation
 from student.manifests import Manifest, manifest_of
+from student.replays import Replay
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 WATCH_SECONDS = 0.5
@@ -211,6 +214,15 @@ async def get_card(request: Request, dataset: str) -> Response:
     parts: Parts = request.app.state.parts
     job = await _ended(parts, dataset)
     return MarkdownResponse(await card(source_of(job), (await _rows(parts, dataset)).tables))
+
+
+@router.post("/{dataset}/rows/{row}/replay", dependencies=[needs("datasets")], summary="Make a row again")
+async def replay_row(request: Request, dataset: str, row: str) -> Replay:
+    """Samples one row again, from what it says of itself, and tells whether it comes out the same, and if not where it
+    differs and what may be the cause. Nothing is changed. `row` is its `id`; 422 where it holds no explanation."""
+    parts: Parts = request.app.state.parts
+    found = await (await _rows(parts, dataset)).find(row)
+    return await unless_gone(request, in_time(request.app.state, replay(the_teachers(parts), found)))
 
 
 @router.get(

@@ -1,6 +1,5 @@
 """What the student makes of a trace of any origin."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
@@ -11,7 +10,7 @@ from server.errors import Invalid, Unavailable
 from server.service import Parts
 from server.teaching.understanding import Student
 from server.web.access import needs
-from server.web.answering import timed_out
+from server.web.answering import in_time
 from server.web.disconnects import unless_gone
 from server.wire import ScoreRequest, ScoreResponse
 
@@ -39,16 +38,7 @@ async def create_score(request: Request, body: Annotated[ScoreRequest, Body(open
     config: ServeConfig = state.parts.config
     student = the_student(state.parts)
     _check_lengths(body, config.limits.text_characters)
-    seconds = config.limits.request_seconds
-
-    async def measured() -> ScoreResponse:
-        try:
-            async with asyncio.timeout(seconds), state.gate.places(1):
-                return await student.measure(body)
-        except TimeoutError as error:
-            raise timed_out(seconds) from error
-
-    answer = await unless_gone(request, measured())
+    answer = await unless_gone(request, in_time(state, student.measure(body)))
     state.metrics.scores.inc()
     return Response(answer.model_dump_json(), media_type="application/json")
 

@@ -12,10 +12,10 @@ export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: help setup demo serve bench test check lint types format clean
+.PHONY: help setup demo serve bench consumers test check lint types format clean
 
 help:  ## list the commands
-	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv from the pinned versions (again: only if they changed)
 	@$(PYTHON) scripts/make_venv.py $(FLAVOUR)
@@ -29,6 +29,9 @@ serve: setup  ## serve the demo's teacher over REST, after making it once (ARGS=
 
 bench: setup  ## measure the scorer against the reference algorithm, into benchmarks/results (ARGS="serve": the service)
 	@.venv/bin/rlt bench $(or $(ARGS),score)
+
+consumers: setup  ## load every export with its real consumer, each in its own environment: 10 GB (ARGS="verl axolotl")
+	@.venv/bin/python -m scripts.consumers $(ARGS)
 
 test: setup  ## run every test (ARGS="-k reward")
 	@$(VENV) pytest $(ARGS)
@@ -46,6 +49,6 @@ format: setup  ## put the code into the project's format
 	@$(VENV) ruff check --fix
 	@$(VENV) ruff format
 
-clean:  ## remove .venv and caches; demo/ and runs/ stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+clean:  ## remove .venv, .consumers and caches; demo/ and runs/ stay
+	rm -rf .venv .consumers .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find student teacher server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

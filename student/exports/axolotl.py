@@ -14,6 +14,9 @@ _YAML = """\
 base_model: STUDENT
 sequence_len: 16384
 output_dir: trained
+learning_rate: 1.0e-5
+micro_batch_size: 1
+gradient_accumulation_steps: 16
 datasets:
   - path: {data}
     ds_type: {kind}

@@ -46,17 +46,17 @@ def write_card(source: Path, folder: Path, title: str, export: Export, settings:
 def layout_of(folder: Path, export: Export) -> Layout:
     """What the READMEs of the format say: their data files, a configuration a part, and their text."""
     configs = [
-        {"config_name": part or "default", "data_files": f"{part}/{name}" if part else name}
+        {**config, "config_name": part or "default", "data_files": str(Path(part) / config["data_files"])}
         for part in export.parts
-        for name in _data_files(folder / part)
+        for config in _configs(folder / part)
     ]
     written = sum(exporter.counts.written for exporter in export.parts.values())
     return Layout(tuple(configs), written, (_text(folder), FIGURES))
 
 
-def _data_files(folder: Path) -> list[str]:
+def _configs(folder: Path) -> list[dict[str, str]]:
     named = DatasetCard((folder / CARD).read_text(encoding="utf-8")).data.get("configs") or []
-    return [each["data_files"] for each in named if (folder / each["data_files"]).is_file()]
+    return [each for each in named if (folder / each["data_files"]).is_file()]
 
 
 def _text(folder: Path) -> str:

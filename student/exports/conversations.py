@@ -41,7 +41,8 @@ class Openrlhf(Format):
         """The command."""
         command = (
             f"python -m openrlhf.cli.train_sft --data.dataset {context.data} --data.input_key input "
-            "--data.output_key output --data.apply_chat_template --model.model_name_or_path STUDENT"
+            "--data.output_key output --data.apply_chat_template --data.max_len 16384 "
+            "--model.model_name_or_path STUDENT"
         )
         return {"README.md": readme(self, context, command)}
 
@@ -61,7 +62,7 @@ class VerlSft(Format):
         """The command."""
         command = (
             "torchrun --nproc_per_node=1 -m verl.trainer.sft_trainer data.train_files=data.parquet "
-            "data.messages_key=messages data.max_length=16384 model.path=STUDENT"
+            "data.messages_key=messages data.max_length=16384 data.max_token_len_per_gpu=16384 model.path=STUDENT"
         )
         return {"README.md": readme(self, context, command)}
 
@@ -72,7 +73,6 @@ name = "STUDENT"
 
 [data]
 type = "sft"
-name = "."
 seq_len = 16384
 """
 
@@ -89,7 +89,9 @@ class PrimeRl(Format):
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The TOML and the command."""
-        return {"sft.toml": _PRIME_RL, "README.md": readme(self, context, "uv run sft @ sft.toml")}
+        # The folder by its whole path: prime-rl gives the name to `datasets`, which cannot load ".".
+        command = 'uv run sft @ sft.toml --data.name "$PWD"'
+        return {"sft.toml": _PRIME_RL, "README.md": readme(self, context, command)}
 
 
 _NEMO_SFT = """\

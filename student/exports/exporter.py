@@ -4,6 +4,7 @@ Rows come in, pieces of files go out, and meanwhile a group of rows is held. Lef
 and where the pieces go.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ class Exporter:
         self._source = source
         self._problems = WholeProblems()
         self._files = form.files(self.schema, options)
+        self._digest = hashlib.sha256()
 
     @property
     def name(self) -> str:
@@ -140,17 +142,18 @@ class Exporter:
         """More rows, in order (COLUMNS); the pieces of the data that are ready by then."""
         checked = self._checked(rows)
         for table in self._problems.add(checked) if self.form.grouped else [checked]:
-            yield from self._files.add(self._converted(table))
+            yield from self._digested(self._files.add(self._converted(table)))
 
     def end(self) -> Iterator[Piece]:
         """The rest of the data, glue, and the report; raises ProblemError where no row was written."""
         counts = self.counts
         for table in self._problems.rest():
-            yield from self._files.add(self._converted(table))
+            yield from self._digested(self._files.add(self._converted(table)))
         if not counts.written:
             raise ProblemError(f"{self._source}: none of {counts.read} rows is one to train on ({self._reasons()})")
-        yield from self._files.end()
-        context = Context(f"data.{self.options.file_type}", counts.written, self.schema.names, self.options)
+        yield from self._digested(self._files.end())
+        data, digest = f"data.{self.options.file_type}", self._digest.hexdigest()
+        context = Context(data, counts.written, self.schema.names, digest, self.options)
         for name, text in self.form.glue(context).items():
             yield name, text.encode()
         yield REPORT, as_json(self.report()).encode()
@@ -162,10 +165,16 @@ class Exporter:
             "format": self.form.name,
             "columns": self.schema.names,
             "file_type": self.options.file_type,
+            "sha256": self._digest.hexdigest(),
             **self.counts.table(),
             "options": settings,
             **({} if self._watch is None else {"student_check": self._watch.report()}),
         }
+
+    def _digested(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        for name, data in pieces:
+            self._digest.update(data)
+            yield name, data
 
     def _checked(self, rows: pa.Table) -> pa.Table:
         check_rows(rows, self._source, before=self.counts.read)

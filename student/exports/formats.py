@@ -69,6 +69,8 @@ class Context:
     rows: int
     columns: Sequence[str]
     """Of the data."""
+    digest: str
+    """SHA-256 of the data, hexadecimal."""
     options: Options
 
 
@@ -104,6 +106,10 @@ class Format(ABC):
     def refused(self, lessons: pa.Table, options: Options) -> pa.Array | None:
         """Why a lesson makes no row of this format, null where it does; None where each does."""
         return None
+
+    def system(self, lessons: pa.Table, options: Options) -> pa.Array:
+        """The system message of each lesson."""
+        return column(lessons, "system")
 
     def texts(self, lessons: pa.Table, options: Options) -> tuple[pa.Array, pa.Array] | None:
         """Prompt and answer of each lesson where the trainer applies no template; None where it does."""
@@ -165,10 +171,14 @@ def _path(name: str) -> str:
 
 
 def readme(form: Format, context: Context, command: str, *remarks: str) -> str:
-    """README.md: what lies here, which of the files is the data (the front matter, for `datasets`), how to train."""
+    """README.md: what lies here, which of the files is the data (the front matter, for `datasets`), how to train.
+
+    `datasets` caches a folder by its path and this front matter: without the digest, a folder that was made anew with
+    other rows would be the old one to it.
+    """
     lines = [
         "---",
-        f"configs: [{{config_name: default, data_files: {context.data}}}]",
+        f"configs: [{{config_name: default, data_files: {context.data}, description: sha256 {context.digest}}}]",
         "---",
         f"# {form.name}",
         "",

@@ -42,11 +42,14 @@ class Prompts(Format):
         reasons[~_first_of_each(lessons)] = SAID
         return pa.array(reasons, pa.string())
 
+    def system(self, lessons: pa.Table, options: Options) -> pa.Array:
+        """Ends with how the answer is to be stated."""
+        return joined(column(lessons, "system"), " ", options.settings.answer_prompt)
+
     def problems(self, lessons: pa.Table, options: Options) -> pa.Table:
         """The first lesson of each problem that has a ground truth, with it as `truth` and the whole system message."""
         kept = lessons.filter(pc.is_null(self.refused(lessons, options)))
-        asked = joined(column(kept, "system"), " ", options.settings.answer_prompt)
-        kept = kept.set_column(kept.column_names.index("system"), "system", asked)
+        kept = kept.set_column(kept.column_names.index("system"), "system", self.system(kept, options))
         return kept.append_column("truth", pa.array(answers_of(kept), pa.string()))
 
 
@@ -182,7 +185,7 @@ class OpenrlhfRl(Prompts):
         """The command, and the reward function."""
         command = (
             f"python -m openrlhf.cli.train_ppo_ray --data.prompt_dataset {context.data} --data.input_key input "
-            "--data.label_key label --data.apply_chat_template --reward.remote_url reward_func.py "
+            "--data.label_key label --data.apply_chat_template --data.max_len 10240 --reward.remote_url reward_func.py "
             "--actor.model_name_or_path STUDENT"
         )
         files = {"reward_func.py": _OPENRLHF, "compute_score.py": SCORER}
@@ -231,7 +234,7 @@ class Verifiers(Prompts):
 
     def glue(self, context: Context) -> Mapping[str, str]:
         """The package, and how it is installed and asked."""
-        command = "uv pip install -e . && uv run eval rlt-taskset -m STUDENT"
+        command = "uv pip install -e . && uv run vf-eval rlt-taskset -m STUDENT"
         remark = 'prime-rl: `[[orchestrator.train.env]]` with `taskset = { id = "rlt-taskset" }`.'
         files = {"pyproject.toml": _PYPROJECT, "rlt_taskset.py": _TASKSET, "rlt_score.py": SCORER}
         return {"README.md": readme(self, context, command, remark), **files}

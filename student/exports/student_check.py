@@ -114,8 +114,9 @@ class StudentCheck:
         """Counts the tokens of the lessons and writes down each fault, named by the row's id."""
         spoken: list[tuple[str, Spoken]] = []
         texts = form.texts(lessons, options)
-        columns = ("id", "system", "question", "explanation", "solution", "written")
-        for place, row in enumerate(lessons.select(columns).to_pylist()):
+        columns = ("id", "question", "explanation", "solution", "written")
+        asked = lessons.select(columns).append_column("system", form.system(lessons, options))
+        for place, row in enumerate(asked.to_pylist()):
             try:
                 refuse_control_tokens(self.student.tokenizer, row["question"], row["explanation"], row["solution"])
             except ScoringError as error:

@@ -50,6 +50,7 @@ def test_an_export_has_the_card_of_its_rows_and_keeps_what_its_format_says(selec
     assert (folder / "card" / "reward.png").read_bytes() == (selected / "card" / "reward.png").read_bytes()
     assert (folder / "manifest.jsonl").read_bytes() == (selected / "manifest.jsonl").read_bytes()
     check_card(folder)
+    assert card.data.get("configs") == DatasetCard((plain / "README.md").read_text()).data.get("configs")
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert (len(loaded), loaded.column_names[0]) == (10, "messages")
 

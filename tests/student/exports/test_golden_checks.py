@@ -5,7 +5,9 @@ Each is what some trainer's code does to a wrong file without a word (trl.md and
 
 import json
 import os
+import re
 import shlex
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -206,6 +208,13 @@ def test_datasets_finds_the_data_by_the_readme_and_reads_the_same_rows(form: For
     assert list(loaded(folder)) == rows
 
 
+def test_a_folder_that_was_made_anew_with_other_rows_is_read_anew(tmp_path: Path) -> None:
+    first = loaded(folder_of("trl-messages", tmp_path))
+    shutil.rmtree(tmp_path / "out")
+    second = loaded(folder_of("trl-messages", tmp_path, ROWS[::-1]))
+    assert [row["rlt_id"] for row in second] == [row["rlt_id"] for row in first][::-1]
+
+
 def test_a_saved_dataset_has_typed_features(tmp_path: Path) -> None:
     found = load_from_disk(str(folder_of("hf-datasets", tmp_path)))
     assert [row["messages"][2]["content"].count("1 + 1 is 2.") for row in found] == [1] * len(ROWS)
@@ -218,10 +227,41 @@ def test_a_saved_dataset_has_typed_features(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [*AXOLOTL, "trl-stepwise"])
 def test_axolotls_yaml_names_the_data_and_fields_that_are_there(form: FormatName, tmp_path: Path) -> None:
     folder = folder_of(form, tmp_path)
-    (declared,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
+    config = yaml.safe_load((folder / "axolotl.yaml").read_text())
+    assert {"base_model", "learning_rate", "micro_batch_size", "gradient_accumulation_steps"} <= config.keys()
+    (declared,) = config["datasets"]
     assert (folder / declared["path"]).is_file()
     columns = pq.read_schema(folder / declared["path"]).names
     assert {value for name, value in declared.items() if name.startswith("field_")} <= set(columns)
+
+
+LENGTHS: list[tuple[FormatName, str, str]] = [
+    ("trl-messages", "README.md", "--max_length 16384"),
+    ("trl-preference", "README.md", "--max_length 16384"),
+    ("trl-kto", "README.md", "--max_length 16384"),
+    ("trl-grpo", "README.md", "--max_completion_length 8192"),
+    *((form, "README.md", "--cutoff_len 16384") for form in LLAMAFACTORY),
+    *((form, "axolotl.yaml", "sequence_len: 16384") for form in AXOLOTL),
+    ("openrlhf", "README.md", "--data.max_len 16384"),
+    ("openrlhf-rl", "README.md", "--data.max_len 10240"),
+    ("verl-sft", "README.md", "data.max_length=16384 data.max_token_len_per_gpu=16384"),
+    ("verl-rl", "README.md", "data.max_prompt_length=2048 data.max_response_length=8192"),
+    ("prime-rl", "sft.toml", "seq_len = 16384"),
+]
+
+
+@pytest.mark.parametrize(("form", "file", "told"), LENGTHS)
+def test_a_trainer_is_told_how_long_a_row_may_be_since_its_default_cuts_thoughts(
+    form: FormatName, file: str, told: str, tmp_path: Path
+) -> None:
+    assert told in (folder_of(form, tmp_path) / file).read_text()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_command_names_the_folder_by_a_dot_which_datasets_cannot_load(form: FormatName, tmp_path: Path) -> None:
+    folder = folder_of(form, tmp_path)
+    text = "".join(path.read_text() for path in folder.iterdir() if path.suffix in (".md", ".toml", ".yaml"))
+    assert not re.search(r'name\s*=?\s*"?\."?(\s|$)', text)
 
 
 @pytest.mark.parametrize("form", ["prm800k", "trl-stepwise", "math-shepherd"])

@@ -11,6 +11,7 @@ from student.configs import ExportConfig
 from student.distill import token_row
 from student.explanations import Explanation, from_trace
 from student.exports.export import main
+from student.exports.registry import FORMATS
 from student.problems import Problem
 from student.reading import StudentFormat
 from student.tags import RLT, STYLES, TagStyle
@@ -142,3 +143,25 @@ def test_a_template_that_is_written_out_is_the_prompt_of_the_student(
     ends = 0 if form == "axolotl-input-output" else len(ours)  # TRL adds the end token
     assert report["trained_tokens"] == sum(len(row.completion_ids) for row in ours) - ends
     assert report["tokens"] == report["trained_tokens"] + sum(len(row.prompt_ids) for row in ours)
+
+
+@pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if not form.answered])
+def test_a_prompt_for_rl_is_counted_with_the_sentence_that_asks_for_the_answer(
+    form: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    row = Explanation(
+        problem_id="p",
+        sample=0,
+        question="1 + 0?",
+        solution="\\boxed{1}",
+        explanation="So.",
+        closed=True,
+        finished=True,
+    )
+    kind = FORMATS[form].file_types[0]
+    report, _ = check([row], str(tiny_model_folder), tmp_path, format=form, file_type=kind, answer_prompt="In a box.")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    system = {"role": "system", "content": f"{RLT.student_system} In a box."}
+    asked = [system, {"role": "user", "content": "1 + 0?"}]
+    rendered = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    assert report["tokens"] == len(tokenizer(rendered)["input_ids"])

@@ -1,6 +1,7 @@
 """The server's side: explanations, scores and datasets over REST. Builds on teacher/ and student/; neither imports it.
 
     web/          the HTTP side: the application, what every request goes through, one route file a resource
+    console/      pages for people, over the same routes
     teaching/     what is served: teachers that explain, whose weights can be exchanged, and the student that scores
     engine/       what runs the teacher's weights: vLLM over HTTP, a vLLM of ours, transformers
     datasets/     a dataset's job: problems read, units explained, rows chosen, shards exported

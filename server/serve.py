@@ -151,7 +151,7 @@ def ready_lines(parts: Parts, listener: socket.socket) -> Iterator[str]:
     yield f"jobs      {work}; database {parts.database.shown}, storage {parts.storage.shown}"
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    yield f"serving   {url}    (API: {url}/docs)"
+    yield f"serving   {url}    (console: {url}/console, API: {url}/docs)"
 
 
 async def check_door(keys: Keys, host: str) -> None:

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from server.engine.protocol import Generated, Generation, Piece, room_for
+from server.engine.protocol import Generated, Generation, Piece, ServerState, room_for
 from server.engine.weights import misfit
 from server.errors import EngineRefused, EngineUnavailable
 from student.configs import ModelSettings, SamplingSettings
@@ -114,6 +114,15 @@ class LocalEngine:
     async def health(self) -> None:
         """Raises EngineUnavailable where the engine was closed."""
         self._refuse_closed()
+
+    async def servers(self) -> list[ServerState]:
+        """This process."""
+        unwell = None
+        try:
+            self._refuse_closed()
+        except EngineUnavailable as error:
+            unwell = str(error)
+        return [ServerState("in this process", unwell, len(self._rows) + len(self._running))]
 
     async def reload(self, model: str) -> None:
         """Loads the model in the folder `model` and lets it take over; raises EngineRefused where it does not fit."""

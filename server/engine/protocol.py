@@ -59,6 +59,17 @@ class Piece:
     """None while more is to come; then as in Generated."""
 
 
+@dataclass(frozen=True)
+class ServerState:
+    """How one of the engine's servers stands."""
+
+    address: str
+    unwell: str | None
+    """Why it cannot serve; None where it can."""
+    in_flight: int
+    """Requests that it works on for this service."""
+
+
 class TeacherEngine(Protocol):
     """Runs one teacher's weights. Methods raise EngineUnavailable (try again) or EngineRefused (do not)."""
 
@@ -89,6 +100,9 @@ class TeacherEngine(Protocol):
 
     async def health(self) -> None:
         """Returns where a request could be served now; raises EngineUnavailable with the reason where not."""
+
+    async def servers(self) -> list[ServerState]:
+        """Each of its servers, and how it stands; one where it has none but this process."""
 
     async def reload(self, model: str) -> None:
         """Puts the weights of the folder `model`, same architecture, in place of the present ones, everywhere.

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import aiohttp
 
-from server.engine.protocol import Generated, Generation, Piece, room_for
+from server.engine.protocol import Generated, Generation, Piece, ServerState, room_for
 from server.engine.vllm_pool import FAILURES, PATIENCE_SECONDS, NotNow, Pool, Server, now, reason
 from server.errors import EngineRefused, EngineUnavailable, ServerError
 
@@ -115,9 +115,18 @@ class VllmServers:
 
     async def health(self) -> None:
         """Returns where one of the servers is well; raises EngineUnavailable with the reasons where none is."""
+        states = await self.servers()
+        if all(state.unwell for state in states):
+            told = "; ".join(f"{state.address}: {state.unwell}" for state in states)
+            raise EngineUnavailable(f"no vLLM server answers: {told}")
+
+    async def servers(self) -> list[ServerState]:
+        """Each server; all are asked now."""
         reasons = await asyncio.gather(*(self._unwell(server) for server in self._pool.servers))
-        if all(reasons):
-            raise EngineUnavailable(f"no vLLM server answers: {'; '.join(filter(None, reasons))}")
+        return [
+            ServerState(server.url, unwell, server.in_flight)
+            for server, unwell in zip(self._pool.servers, reasons, strict=True)
+        ]
 
     async def reload(self, model: str) -> None:
         """New weights on every server, from a folder that all of them can read; where one refuses, all go back."""
@@ -219,7 +228,7 @@ class VllmServers:
         try:
             await self._get(server, "/health")
         except (*FAILURES, EngineRefused) as error:
-            return f"{server.url}: {reason(error)}"
+            return reason(error)
         server.succeeded()
         return None
 

@@ -69,6 +69,10 @@ class _Table:
     empty: bool
 
 
+UNREAD = _Table(float("-inf"), {}, empty=True)
+"""So old that it is read anew before it is used."""
+
+
 class Keys:
     """The keys of one database; made by `Keys.open`."""
 
@@ -77,7 +81,7 @@ class Keys:
         self._secret = secret
         self._given = self._digest(given) if given else ""
         self._loading = asyncio.Lock()
-        self._table = _Table(float("-inf"), {}, empty=True)
+        self._table = UNREAD
 
     @classmethod
     async def open(cls, database: Database, data: Path) -> "Keys":
@@ -104,6 +108,7 @@ class Keys:
         )
         async with self._database.session() as session:
             session.add(row)
+        self._table = UNREAD
         return _known(row), text
 
     async def find(self, text: str) -> Key | None:
@@ -115,6 +120,22 @@ class Keys:
             table = await self._fresh(asked_at)
         known, key = table.active.get(digest[:SELECTOR], ("", None))
         return key if hmac.compare_digest(known, digest) else None
+
+    def handle(self, text: str) -> str:
+        """What stands for a key, given as plain text, in a session: it opens nothing, and says nothing of the key."""
+        return self._digest(text)[:SELECTOR]
+
+    async def by_handle(self, handle: str) -> Key | None:
+        """The key with this handle; None where there is none or it was revoked."""
+        asked_at = time.monotonic()
+        table = await self._fresh(asked_at - CACHE_SECONDS)
+        if handle not in table.active:
+            table = await self._fresh(asked_at)
+        return table.active.get(handle, ("", None))[1]
+
+    def signature(self, purpose: str, text: str) -> str:
+        """Of a text that this service hands out and wants to know again; hex, another one for each purpose."""
+        return self._digest(f"{purpose}\0{text}")
 
     async def any(self) -> bool:
         """Whether there was ever a key; revoking the last one does not open a service to everybody."""
@@ -132,7 +153,7 @@ class Keys:
             if row is None:
                 raise NotFound(f"key {key_id[:LONGEST_NAME]!r}: there is none; `rlt keys list` shows the ids")
             row.revoked_at = row.revoked_at or int(time.time())
-        self._table = _Table(float("-inf"), {}, empty=False)
+        self._table = UNREAD
         return _known(row)
 
     async def _fresh(self, since: float) -> _Table:

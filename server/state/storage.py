@@ -77,6 +77,16 @@ class Storage:
         """Where it is, for people and logs; it holds no credentials."""
         return self._root if self._local else str(self._filesystem.unstrip_protocol(self._root))
 
+    async def health(self) -> None:
+        """Returns where it can be reached, a folder also written to; raises StorageUnavailable with the reason."""
+        await self._in_thread(self._root, self._look)
+
+    def _look(self) -> None:
+        if not self._local:
+            self._filesystem.find(f"{self._root}/{PARTIAL}")
+        elif not os.access(self._root, os.W_OK):
+            raise PermissionError("it is not there, or cannot be written to")
+
     async def write_whole(self, path: str, produce: Callable[[BinaryIO], None]) -> int:
         """Bytes written: `produce` fills the file, in a thread; what lay at `path` is replaced as that is done.
 

@@ -81,6 +81,15 @@ class RemoteStudent:
         self._last = ScoreResponse.model_validate(answer)
         return self._last
 
+    async def health(self) -> None:
+        """See Student; asked without a key."""
+        try:
+            async with self._session.get(f"{self._url}/health/ready") as response:
+                if response.status != 200:
+                    raise EngineUnavailable((await _told(response))["message"])
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EngineUnavailable(f"no answer ({str(error) or type(error).__name__})") from error
+
     async def reload_teacher(self, folder: str) -> None:
         """See Student; the key needs the scope admin, and the folder must be seen there under the same name."""
         if self.teacher_name is not None:

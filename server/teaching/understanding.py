@@ -72,6 +72,9 @@ class Student(Protocol):
     async def measure(self, request: ScoreRequest) -> ScoreResponse:
         """The score of one trace; raises NotFound for another student's name and Invalid for a text it cannot read."""
 
+    async def health(self) -> None:
+        """Returns where it could score now; raises EngineUnavailable with the reason where not."""
+
     async def reload_teacher(self, folder: str) -> None:
         """Compares with the weights in `folder` from now on; nothing where there is no teacher. Raises ModelError."""
 
@@ -218,6 +221,11 @@ class LocalStudent:
         if scored.score is None:
             raise Invalid(str(scored.unscored))
         return _with_measures(detailed or self._response(scored.score), scored.measures)
+
+    async def health(self) -> None:
+        """See Student."""
+        if self._reading.done():
+            raise EngineUnavailable("the student's work has ended; start the service again, its log says more")
 
     async def reload_teacher(self, folder: str) -> None:
         """See Student; what is being read is read to its end first."""

@@ -1,5 +1,7 @@
 """Who may do what, and how often: bearer keys with scopes, and a limit of requests a minute for each.
 
+The console's pages are asked for by browsers, which sign in with a key and then send a cookie (sessions.py).
+
 The key is looked at before the body is read, so nobody uploads half a gigabyte to be told 401. Without any key in the
 database a service on loopback answers everybody; there the Host header must name this machine, or a page in a browser
 could reach the service under a name of its own (DNS rebinding).
@@ -22,10 +24,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.configs import Scope as KeyScope
 from server.configs import ServeConfig
 from server.errors import BadBody, Forbidden, TooMany, Unauthenticated
-from server.state.keys import Keys
+from server.state.keys import Key, Keys
+from server.web.sessions import Sessions, SignedOut
 
 GUARDED = ("/v1/", "/metrics")
-"""Everything else is public: health, the API's description, the front page."""
+"""What takes a key. Everything else but the console is public: health, the API's description, the front page."""
+CONSOLE = "/console"
+SIGN_IN = "/console/sign-in"
+OPEN_PAGES = (SIGN_IN, "/console/static/")
+"""Pages for browsers that are not signed in."""
+SIGN_INS_PER_MINUTE = 30
+"""Attempts to sign in from one address."""
 LONGEST_KEY = 200
 
 bearer = HTTPBearer(
@@ -58,17 +67,28 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def in_console(path: str) -> bool:
+    """Whether a path is one of the console's.
+
+    >>> [in_console(path) for path in ("/console", "/console/try", "/consoles", "/v1/models")]
+    [True, True, False, False]
+    """
+    return path == CONSOLE or path.startswith(f"{CONSOLE}/")
+
+
 class AccessCheck:
     """Finds out who asks and counts the requests, before the body is read.
 
-    Raises Unauthenticated, Forbidden or TooMany.
+    Raises Unauthenticated (SignedOut for a page), Forbidden or TooMany.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, config: ServeConfig) -> None:
         self.app = app
         self.keys = keys
+        self.sessions = Sessions(keys)
         self.loopback = is_loopback(config.host)
         self.allowance = Allowance(config.limits.requests_per_minute)
+        self.sign_ins = Allowance(min(SIGN_INS_PER_MINUTE, config.limits.requests_per_minute))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carries the request out."""
@@ -76,30 +96,61 @@ class AccessCheck:
             _refuse_nul(scope)
             if scope["path"].startswith(GUARDED):
                 await self._admit(scope)
+            elif in_console(scope["path"]):
+                await self._admit_browser(scope)
         return await self.app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        address = (scope.get("client") or ("unknown", 0))[0]
-        if self.loopback and not await self.keys.any():
-            _refuse_foreign_name(headers.get("host", ""))
-            caller, counted = ANYBODY, address
+        if await self._everybody(headers):
+            caller, counted = ANYBODY, _address(scope)
         else:
             found = await self._caller(headers.get("authorization", ""))
-            caller, counted = found or ANYBODY, found.id if found else address
+            caller, counted = found or ANYBODY, found.id if found else _address(scope)
             if found is None:
                 await self.allowance.use(scope, counted)
                 raise _no_such_key(headers)
         await self.allowance.use(scope, counted)
         scope["state"]["caller"] = caller
 
+    async def _admit_browser(self, scope: Scope) -> None:
+        """A page's request, with its `visit`, and its `caller` where it is signed in or need not be."""
+        visit = scope["state"]["visit"] = self.sessions.visit(scope)
+        scope["state"]["sessions"] = self.sessions
+        if await self._everybody(Headers(scope=scope)):
+            caller: Caller | None = ANYBODY
+        else:
+            caller = _caller_of(await self.keys.by_handle(visit.handle)) if visit.handle else None
+        if caller is not None:
+            scope["state"]["caller"] = caller
+        elif not scope["path"].startswith(OPEN_PAGES):
+            raise SignedOut("this page needs a key; sign in with one")
+        if scope["path"] == SIGN_IN and scope["method"] == "POST":
+            await self.sign_ins.use(scope, _address(scope))
+        else:
+            await self.allowance.use(scope, _address(scope) if caller in (None, ANYBODY) else caller.id)
+
+    async def _everybody(self, headers: Headers) -> bool:
+        """Whether whoever asks is answered: on loopback, without any key; raises Forbidden for a foreign name."""
+        if not self.loopback or await self.keys.any():
+            return False
+        _refuse_foreign_name(headers.get("host", ""))
+        return True
+
     async def _caller(self, authorization: str) -> Caller | None:
         kind, _, key = authorization.partition(" ")
         key = key.strip()
         if kind.lower() != "bearer" or not key or len(key) > LONGEST_KEY:
             return None
-        found = await self.keys.find(key)
-        return Caller(found.id, tuple(found.scopes)) if found else None
+        return _caller_of(await self.keys.find(key))
+
+
+def _caller_of(key: Key | None) -> Caller | None:
+    return None if key is None else Caller(key.id, tuple(key.scopes))
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("unknown", 0))[0])
 
 
 class Allowance:

@@ -1,6 +1,6 @@
 """The web application: the parts of the service behind its routes, with everything that every request goes through.
 
-    request id, log and figures -> errors as problems -> key and rate -> length of the body -> route
+    request id, log, figures -> errors as problems -> rules for browsers -> key and rate -> length of the body -> route
 
 Routes reach the service's parts by `request.app.state`: `parts` (service.py), `gate` (gate.py), `metrics`
 (metrics.py), `stopping`, an event that is set once the service was told to end, and `dry_run`, the lock of dry runs.
@@ -14,6 +14,7 @@ from fastapi.middleware import Middleware
 from fastapi.routing import APIRoute
 
 from server.configs import ServeConfig
+from server.console import error_pages, pages, sign_in, system_page
 from server.errors import Invalid
 from server.service import Parts
 from server.web import problems
@@ -22,7 +23,7 @@ from server.web.bodies import BodyLimits
 from server.web.gate import Gate
 from server.web.logs import RequestLog
 from server.web.metrics import Metrics
-from server.web.routes import admin, batches, chat, datasets, explanations, files, health, models, scores
+from server.web.routes import admin, batches, chat, datasets, explanations, files, health, models, scores, system
 
 VERSION = "1"
 DESCRIPTION = """
@@ -69,9 +70,11 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts, app.state.gate, app.state.metrics = parts, gate, metrics
     app.state.stopping, app.state.dry_run = asyncio.Event(), asyncio.Lock()
-    problems.install(app)
-    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, health):
+    problems.install(app, error_pages.answer)
+    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, system, health):
         app.include_router(resource.router)
+    for console in (pages, sign_in, system_page):
+        app.include_router(console.router)
     return app
 
 
@@ -79,7 +82,13 @@ def _middleware(parts: Parts, config: ServeConfig, metrics: Metrics) -> list[Mid
     """The first is the outermost."""
     return [
         Middleware(RequestLog, observe=metrics.observe),
-        Middleware(problems.ProblemBoundary, on_fault=metrics.faults.inc, on_gone=metrics.left.inc),
+        Middleware(
+            problems.ProblemBoundary,
+            on_fault=metrics.faults.inc,
+            on_gone=metrics.left.inc,
+            answer=error_pages.answer,
+        ),
+        Middleware(pages.PageRules),
         Middleware(AccessCheck, keys=parts.keys, config=config),
         Middleware(BodyLimits, limits=config.limits),
     ]

@@ -157,31 +157,9 @@ def as_api_error(error: BaseException) -> ApiError:
     return Unexpected("the service made a mistake; its log has the details under this request's id")
 
 
-def install(app: FastAPI) -> None:
-    """Makes `app` answer every error that a route, a dependency or the routing raises with a problem."""
-
-    async def answer_rlt(request: Request, error: Exception) -> Response:
-        return answer(request, as_api_error(error))
-
-    async def answer_invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        told = complaint(error.errors())
-        return answer(request, told)
-
-    async def answer_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        response = answer(request, _of_http(request, error))
-        response.headers.update(error.headers or {})
-        return response
-
-    app.add_exception_handler(RltError, answer_rlt)
-    app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_exception_handler(HTTPException, answer_http)
-
-
-def answer(request: Request, error: ApiError) -> ProblemResponse:
-    """The response to `request` for an error."""
-    return ProblemResponse(error, request_id_of(request.scope), status_of(error, request.url.path))
+def answer(scope: Scope, error: ApiError) -> ProblemResponse:
+    """The response to a request for an error."""
+    return ProblemResponse(error, request_id_of(scope), status_of(error, scope["path"]))
 
 
 def status_of(error: ApiError, path: str) -> int:
@@ -191,6 +169,31 @@ def status_of(error: ApiError, path: str) -> int:
     [422, 400]
     """
     return 400 if isinstance(error, Invalid) and path.startswith(OPENAI_PATHS) else error.status
+
+
+Answer = Callable[[Scope, ApiError], Response]
+"""Makes the response to a request for an error: `answer`, or another one for people (console/error_pages.py)."""
+
+
+def install(app: FastAPI, answer: Answer = answer) -> None:
+    """Makes `app` answer every error that a route, a dependency or the routing raises."""
+
+    async def answer_rlt(request: Request, error: Exception) -> Response:
+        return answer(request.scope, as_api_error(error))
+
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(request.scope, complaint(error.errors()))
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        response = answer(request.scope, _of_http(request, error))
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(RltError, answer_rlt)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(HTTPException, answer_http)
 
 
 def request_id_of(scope: Scope) -> str | None:
@@ -261,8 +264,11 @@ def _seen(first: Mapping[str, Any]) -> str:
 class ProblemBoundary:
     """Answers what is raised outside the routes, and what nobody foresaw, unless the answer has begun already."""
 
-    def __init__(self, app: ASGIApp, on_fault: Callable[[], None], on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, on_fault: Callable[[], None], on_gone: Callable[[], None], answer: Answer = answer
+    ) -> None:
         self.app = app
+        self.answer = answer
         self.on_fault = on_fault
         self.on_gone = on_gone
 
@@ -286,4 +292,4 @@ class ProblemBoundary:
                 self.on_fault()
                 log.error("a request failed unexpectedly", exc_info=error)
             if not begun:
-                await ProblemResponse(told, request_id_of(scope))(scope, receive, send)
+                await self.answer(scope, told)(scope, receive, send)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from server.engine.protocol import Generated, Generation, Piece
+from server.engine.protocol import Generated, Generation, Piece, ServerState
 from server.errors import EngineRefused, EngineUnavailable
 from server.teaching.spans import pieces
 from student.chat import encode
@@ -64,6 +64,10 @@ class ScriptedEngine:
 
     async def health(self) -> None:
         """Well."""
+
+    async def servers(self) -> list[ServerState]:
+        """One, which is well."""
+        return [ServerState("in the test", None, self.running)]
 
     async def reload(self, model: str) -> None:
         """Notes the folder; fails where the test said so."""

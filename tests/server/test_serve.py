@@ -70,10 +70,13 @@ def test_signals_are_handed_back_after_a_start_that_failed(tmp_path: Path) -> No
 def test_it_says_what_it_serves_and_logs_no_question_and_no_key(service: Service, servable_model_folder: Path) -> None:
     with service.client() as client:
         assert client.post("/v1/explanations", json=ASKED | {"question": "a secret question"}).status_code == 200
+    until = time.monotonic() + 60
+    while "/v1/explanations" not in service.output() and time.monotonic() < until:
+        time.sleep(0.05)  # a request is logged once its answer is sent
     output = service.output()
     assert f"teacher   {servable_model_folder.name} (" in output
     assert "on transformers" in output
-    assert f"serving   {service.url}    (API: {service.url}/docs)" in output
+    assert f"serving   {service.url}    (console: {service.url}/console, API: {service.url}/docs)" in output
     assert "there is no API key" in output
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     [logged] = [line for line in lines if line.get("route") == "/v1/explanations"][-1:]

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from server.errors import Unavailable
 from server.service import Parts
@@ -21,9 +21,12 @@ CHECK_SECONDS = 5.0
 
 
 @router.get("/", include_in_schema=False)
-async def front() -> dict[str, str]:
-    """Where to read on."""
-    return {"service": "RLT teacher", "docs": "/docs", "openapi": "/openapi.json", "ready": "/health/ready"}
+async def front(request: Request) -> Response:
+    """Where to read on: a browser is led to the console, a program told where things are."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/console", 303)
+    places = {"docs": "/docs", "openapi": "/openapi.json", "ready": "/health/ready", "console": "/console"}
+    return JSONResponse({"service": "RLT teacher"} | places)
 
 
 @router.get("/health/live", tags=["health"], summary="Is the process alive?")

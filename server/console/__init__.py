@@ -1,0 +1,11 @@
+"""Pages for people, served by the service itself: what the student understood, and how the service stands.
+
+    pages.py         what all pages share: the layout, assets, the browser's rules, forms
+    error_pages.py   an error as a page, or as a piece of one
+    forms.py         what a form holds as the body of the REST call that it stands for
+    sign_in.py       a key for a session
+    templates/, static/   Jinja2 and what browsers load; static/vendor/ holds what is not ours
+
+Everything a page does is a call of the REST API: the handlers here make its bodies and use its routes' own functions.
+htmx (static/vendor/) puts pieces of pages in place; ours is what it cannot do, in static/*.js.
+"""

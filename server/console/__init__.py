@@ -4,6 +4,8 @@
     error_pages.py   an error as a page, or as a piece of one
     forms.py         what a form holds as the body of the REST call that it stands for
     sign_in.py       a key for a session
+    try_page.py      an explanation as it is written, and the student's view of it: heat.py, words.py
+    system_page.py   how the service stands, and its keys
     templates/, static/   Jinja2 and what browsers load; static/vendor/ holds what is not ours
 
 Everything a page does is a call of the REST API: the handlers here make its bodies and use its routes' own functions.

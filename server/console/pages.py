@@ -1,12 +1,11 @@
 """What all pages share: their layout and its navigation, files that browsers load, and rules that browsers keep.
 
-A page is a route of `page_router()`, which sees that a form was sent by one of our own pages to this very browser, and
-ends with `page(request, "name.html", ...)`, or with `piece(...)` where it answers htmx. Everything in a template is
+A page, or a piece of one that htmx puts in place, is a route of `page_router()`, which sees that a form was sent by one
+of our own pages to this very browser, and ends with `page(request, "name.html", ...)`. Everything in a template is
 escaped; the filter `exact` keeps even a carriage return, which HTML would make a newline.
 """
 
 import hashlib
-import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +45,7 @@ RULES = (
 )
 FORM_TOKEN = "form_token"
 """The hidden field of every form."""
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -57,7 +57,7 @@ class Entry:
     name: str
 
 
-NAVIGATION: tuple[Entry, ...] = (Entry("/console/system", "System"),)
+NAVIGATION = (Entry("/console/try", "Try"), Entry("/console/system", "System"))
 """In the order in which people see it; the first is where /console leads."""
 
 
@@ -86,14 +86,13 @@ class Asset:
     def read(cls, path: Path) -> "Asset":
         """The file."""
         content = path.read_bytes()
-        media_type = mimetypes.guess_type(path.name)[0] or "text/plain"
-        return cls(content, media_type, hashlib.sha256(content).hexdigest()[:12])
+        return cls(content, MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:12])
 
 
 ASSETS: Mapping[str, Asset] = {
     path.relative_to(FOLDER / "static").as_posix(): Asset.read(path)
     for path in sorted((FOLDER / "static").rglob("*"))
-    if path.suffix in (".js", ".css", ".svg")
+    if path.suffix in MEDIA_TYPES
 }
 """All of them, by their path under static/."""
 

@@ -122,7 +122,8 @@ class LocalEngine:
             self._refuse_closed()
         except EngineUnavailable as error:
             unwell = str(error)
-        return [ServerState("in this process", unwell, len(self._rows) + len(self._running))]
+        in_flight = sum(not row.done.done() for row in [*self._rows, *self._running])
+        return [ServerState("in this process", unwell, in_flight)]
 
     async def reload(self, model: str) -> None:
         """Loads the model in the folder `model` and lets it take over; raises EngineRefused where it does not fit."""

@@ -14,7 +14,7 @@ from fastapi.middleware import Middleware
 from fastapi.routing import APIRoute
 
 from server.configs import ServeConfig
-from server.console import error_pages, pages, sign_in, system_page
+from server.console import error_pages, pages, sign_in, system_page, try_page
 from server.errors import Invalid
 from server.service import Parts
 from server.web import problems
@@ -23,7 +23,19 @@ from server.web.bodies import BodyLimits
 from server.web.gate import Gate
 from server.web.logs import RequestLog
 from server.web.metrics import Metrics
-from server.web.routes import admin, batches, chat, datasets, explanations, files, health, models, scores, system
+from server.web.routes import (
+    admin,
+    batches,
+    chat,
+    datasets,
+    explanations,
+    files,
+    health,
+    keys,
+    models,
+    scores,
+    system,
+)
 
 VERSION = "1"
 DESCRIPTION = """
@@ -71,9 +83,9 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts, app.state.gate, app.state.metrics = parts, gate, metrics
     app.state.stopping, app.state.dry_run = asyncio.Event(), asyncio.Lock()
     problems.install(app, error_pages.answer)
-    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, system, health):
+    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, keys, system, health):
         app.include_router(resource.router)
-    for console in (pages, sign_in, system_page):
+    for console in (pages, sign_in, try_page, system_page):
         app.include_router(console.router)
     return app
 

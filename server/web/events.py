@@ -11,19 +11,19 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from server.errors import TimedOut, Unavailable
+from server.errors import ApiError, TimedOut, Unavailable
 from server.web.problems import as_api_error, log, problem, request_id_of
 
 PING_SECONDS = 15.0
 
 
 def event(name: str | None, data: Any) -> bytes:
-    """One event; `data` is JSON.
+    """One event; `data` is JSON, in ASCII: a line separator in a text (U+2028) would end the event's line.
 
-    >>> event("delta", {"text": "so"})
-    b'event: delta\\ndata: {"text": "so"}\\n\\n'
+    >>> event("delta", {"text": "so\u2028"})
+    b'event: delta\\ndata: {"text": "so\\\\u2028"}\\n\\n'
     """
-    return format_sse_event(event=name, data_str=json.dumps(data, ensure_ascii=False))
+    return format_sse_event(event=name, data_str=json.dumps(data))
 
 
 class EventStream(StreamingResponse):
@@ -49,9 +49,13 @@ class EventStream(StreamingResponse):
         self._seconds = seconds
         self._leave = leave
         self._stopping: asyncio.Event = request.app.state.stopping
-        self._request_id = request_id_of(request.scope)
+        self.request = request
         self._awaited: list[asyncio.Future[Any]] = []
         super().__init__(self._sent(), status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+
+    def failure(self, error: ApiError) -> bytes:
+        """The last event, where something went wrong in the middle."""
+        return event("error", problem(error, request_id_of(self.request.scope)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the events."""
@@ -69,7 +73,7 @@ class EventStream(StreamingResponse):
             told = as_api_error(error)
             if told.status == 500:
                 log.error("a stream failed unexpectedly", exc_info=error)
-            yield event("error", problem(told, self._request_id))
+            yield self.failure(told)
 
     async def _guarded(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()

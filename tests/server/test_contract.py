@@ -32,6 +32,7 @@ def fuzzed(servable_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
     """A service whose explanations are short."""
     short = {"limits.max-tokens": LONGEST, "limits.samples": 4, "limits.datasets": 10_000}
     service = service_of(servable_model_folder, tmp_path_factory.mktemp("fuzzed"), short, {}).start()
+    service.key = service.create_key()  # what is sent may make another one, and then a service without any is closed
     yield service
     assert service.end() == 0, service.output()
 
@@ -48,7 +49,8 @@ def known(fuzzed: Service) -> dict[str, str]:
         asked = {"input_file_id": file, "endpoint": "/v1/explanations", "completion_window": "24h"}
         batch = client.post("/v1/batches", json=asked).json()["id"]
         model = client.get("/v1/models").json()["data"][0]["id"]
-    return {"dataset": dataset, "file": file, "batch": batch, "model": model}
+        key = client.post("/v1/admin/keys", json={"name": "to be revoked"}).json()["id"]
+    return {"dataset": dataset, "file": file, "batch": batch, "model": model, "key_id": key}
 
 
 def test_no_request_makes_the_service_fail(fuzzed: Service, known: dict[str, str]) -> None:
@@ -58,18 +60,18 @@ def test_no_request_makes_the_service_fail(fuzzed: Service, known: dict[str, str
     statuses: Counter[int] = Counter()
     for operation, mode, ids in product(operations, GenerationMode, ({}, known)):
         with suppress(Unsatisfiable):  # nothing misses the description of what takes nothing
-            given(operation.as_strategy(generation_mode=mode))(sender(ids, statuses))()
+            given(operation.as_strategy(generation_mode=mode))(sender(ids, fuzzed.headers, statuses))()
     assert statuses.total() > 300
     assert {200, 400, 404, 422} <= statuses.keys()
 
 
-def sender(ids: dict[str, str], statuses: Counter[int]) -> Callable[[Case], None]:
+def sender(ids: dict[str, str], headers: dict[str, str], statuses: Counter[int]) -> Callable[[Case], None]:
     """Sends a request, to one of `ids` where its path has a place for it, looks at the answer and counts it."""
 
     @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def send(case: Case) -> None:
         case.path_parameters.update({name: ids[name] for name in case.path_parameters if name in ids})
-        response = case.call(timeout=60)
+        response = case.call(timeout=60, headers=headers)
         statuses[response.status_code] += 1
         assert response.status_code < 500 or response.status_code in MEANT, (case.as_curl_command(), response.text)
         if response.status_code >= 400:

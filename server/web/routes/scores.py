@@ -34,13 +34,18 @@ EXAMPLES: dict[str, Example] = {
 async def create_score(request: Request, body: Annotated[ScoreRequest, Body(openapi_examples=EXAMPLES)]) -> Response:
     """rSS, rKL, their parts and the reward of any explanation of a problem, whoever wrote it; per token, per step and
     with further measures where asked for. rKL needs the teacher beside the student (`score_teacher`)."""
+    return Response((await measured(request, body)).model_dump_json(), media_type="application/json")
+
+
+async def measured(request: Request, body: ScoreRequest) -> ScoreResponse:
+    """The answer to the request; raises what the route answers with."""
     state = request.app.state
     config: ServeConfig = state.parts.config
     student = the_student(state.parts)
     _check_lengths(body, config.limits.text_characters)
     answer = await unless_gone(request, in_time(state, student.measure(body)))
     state.metrics.scores.inc()
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return answer
 
 
 def the_student(parts: Parts) -> Student:

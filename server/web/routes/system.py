@@ -107,7 +107,8 @@ async def _student(parts: Parts) -> list[PartState]:
 async def _database(parts: Parts) -> list[PartState]:
     shown = parts.database.shown
     problem = await _problem(parts.database.health())
-    return [PartState(kind="database", name=shown.partition(":")[0], place=shown, problem=problem)]
+    name = "PostgreSQL" if shown.startswith("postgresql") else "SQLite"
+    return [PartState(kind="database", name=name, place=shown, problem=problem)]
 
 
 async def _storage(parts: Parts) -> list[PartState]:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 60_000
+"""How long a page is waited for, on a machine that does much else."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +61,5 @@ class Watched:
 def watched(browser: Browser) -> Iterator[Watched]:
     """An empty page in a browser that has no cookies."""
     with browser.new_context(locale="en-GB") as context:
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
         yield Watched(context.new_page()).listen()

@@ -13,6 +13,7 @@ from tests.server.in_process import Served, on_a_port
 
 SERIOUS = ("serious", "critical")
 FIRST_PAGE_BYTES = 150_000
+NAME = """<script>document.title='hurt'</script>"js:document.title='hurt'"""
 
 
 @pytest.fixture
@@ -112,3 +113,33 @@ def test_the_system_page_keeps_itself_up_to_date(served: Served, watched: Watche
         pass
     expect(page.get_by_role("heading", name="Parts")).to_have_count(1)
     assert watched.said == []
+
+
+def test_the_first_key_is_made_used_and_revoked_on_the_system_page(served: Served, watched: Watched) -> None:
+    page = watched.page
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{served.url}/console/system")
+    expect(page.get_by_text("There is no key")).to_be_visible()
+    page.get_by_label("Name of a new key").fill(NAME)
+    page.get_by_label("admin").check()
+    page.get_by_role("button", name="Create a key").click()
+    key = page.locator("code.key").text_content() or ""
+    assert key.startswith("rlt_")
+    assert serious(page) == []
+    with page.expect_response(f"{served.url}/console/system/standing"):
+        pass  # the page looks again, now with a session, and keeps the key in sight
+    expect(page.locator("code.key")).to_have_text(key)
+    page.get_by_label("Name of a new key").fill("without scopes")
+    for box in page.get_by_role("checkbox").all():
+        box.uncheck()
+    page.get_by_role("button", name="Create a key").click()
+    expect(page.get_by_role("alert")).to_contain_text("scopes:")
+    assert key in page.content()
+    page.reload()
+    assert key not in page.content()
+    expect(page.get_by_role("rowheader", name=NAME)).to_be_visible()
+    page.get_by_role("button", name=f"Revoke {NAME}").click()
+    expect(page.get_by_role("status")).to_contain_text("is revoked")
+    expect(page).to_have_url(f"{served.url}/console/sign-in")  # its own session ended with it
+    assert page.title() != "hurt"
+    assert [said for said in watched.said if "422" not in said] == []

@@ -89,6 +89,9 @@ def predictors(passage: Passage) -> list[int]:
 def packs(passages: Sequence[Passage], budget: int) -> list[Pack]:
     """All passages, each in one pack of at most `budget` tokens; one that is longer has a pack to itself.
 
+    Where it is its beginning that is so long, others that share it are read with it, up to twice its tokens: to read
+    it again for each of them would cost more.
+
     >>> alike = [Passage([7, 7, 1, 2], range(2, 4), range(4, 4)), Passage([7, 7, 3], range(2, 3), range(3, 3))]
     >>> [(pack.ids, pack.positions) for pack in packs(alike, 100)]
     [([7, 7, 1, 2, 3], [0, 1, 2, 3, 2])]
@@ -98,12 +101,12 @@ def packs(passages: Sequence[Passage], budget: int) -> list[Pack]:
         rest = numbers
         while rest:
             fitting = _fitting(passages, rest, budget - len(made[-1].ids))
-            if fitting or not made[-1].ids:
-                taken = rest[: max(1, fitting)]
-                made[-1].add(passages, taken)
-                rest = rest[len(taken) :]
-            else:
+            if not fitting and made[-1].ids:
                 made.append(Pack())
+                continue
+            taken = rest[: fitting or max(1, _fitting(passages, rest, 2 * passages[rest[0]].explanation.start))]
+            made[-1].add(passages, taken)
+            rest = rest[len(taken) :]
     return [pack for pack in made if pack.ids]
 
 

@@ -27,7 +27,10 @@ def test_every_passage_is_in_one_pack_whole_and_within_the_budget(passages: list
     found = [item for pack in made for item in read_back(pack).items()]
     assert sorted(found) == [(number, passage.input_ids) for number, passage in enumerate(passages)]
     alone = [pack for pack in made if sum(len(group.members) for group in pack.groups) == 1]
-    assert all(len(pack.ids) <= budget for pack in made if pack not in alone)
+    for pack in (pack for pack in made if pack not in alone and len(pack.ids) > budget):
+        assert len(pack.groups) == 1
+        assert budget < len(pack.groups[0].prefix) + len(pack.groups[0].members[0].tokens)
+        assert len(pack.ids) <= 2 * len(pack.groups[0].prefix)
 
 
 @given(PASSAGES, st.integers(1, 60))
@@ -55,6 +58,7 @@ def test_an_explanation_read_up_to_each_of_its_steps_is_paid_for_once() -> None:
     assert [(member.passage, len(member.prefix)) for member in group.members] == [
         (count, 50 + 100 * count) for count in (4, 3, 2, 1, 0)
     ]
+    assert [len(pack.ids) for pack in packs(steps, 300)] == [460], "longer than the budget, and still read once"
     other = assemble([1] * 50 + [4] * 10, [], [0], [3])
     assert [len(pack.groups) for pack in packs([*steps, other], 1000)] == [2]
 

@@ -156,7 +156,7 @@ def shown_default(value: object) -> str:
     ['unset', 'on', '`16384`', '`rlt`', '`1e-05`', 'none', '`a,b`']
     """
     words = {"None": "unset", "True": "on", "False": "off", "{}": "none", "[]": "none"}
-    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return words.get(text, f"`{text}`")
 
 

@@ -1,6 +1,6 @@
 """The settings of the teacher's verbs, and the verbs themselves. Loads no torch: `rlt --help` reads this file."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 from pydantic_settings import CliPositionalArg
@@ -229,6 +229,41 @@ class RunConfig(Config):
     """The problems, for every table that names none."""
 
 
+class PlanConfig(Config):
+    """Tells what a recipe's RL takes on some numbers of GPUs, by arithmetic: memory, seconds a step, what to change."""
+
+    recipe: CliPositionalArg[str]
+    """A TOML file or the name of a checked-in recipe; its [train] table is planned."""
+    model: str | None = None
+    """The teacher's shape: 1.5B, 7B or 32B (Qwen2.5's), or a model's folder; unset is the recipe's teacher."""
+    student: str | None = None
+    """The student's shape; unset is the teacher's."""
+    gpus: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 8, 64), min_length=1)
+    """Numbers of GPUs."""
+    card: Literal["h200", "h100", "a100"] = "h200"
+    """What kind they are."""
+    machine: int = Field(8, gt=0)
+    """GPUs a machine."""
+    engine: Literal["vllm", "vllm-server"] | None = None
+    """Where explanations are sampled; unset is as in the recipe. One GPU, and transformers, count as vllm."""
+    sampling_gpus: int | None = Field(None, gt=0)
+    """GPUs that do nothing but sample, for vllm-server; unset is half of them, at most a machine."""
+    student_gpus: int = Field(0, ge=0)
+    """GPUs that do nothing but read as the student, on servers; 0 has every GPU that trains hold it."""
+    prompt_tokens: int = Field(1024, gt=0)
+    """Tokens of a prompt in the mean, question and solution."""
+    explanation_tokens: int = Field(4096, gt=0)
+    """Tokens of an explanation in the mean, at most what the recipe allows."""
+    training_share: float = Field(0.4, gt=0, le=1)
+    """Share of the card's FLOP that the loss and its gradient reach."""
+    reading_share: float = Field(0.5, gt=0, le=1)
+    """The same of passes without a gradient."""
+    decoding_share: float = Field(0.6, gt=0, le=1)
+    """Share of the memory's bandwidth that decoding reaches."""
+    out: str | None = None
+    """Where to write the plan (JSON); unset only prints it."""
+
+
 class DemoConfig(Config):
     """Trains a teacher by RL in a toy world and measures what students learn from it; no downloads, one CPU."""
 
@@ -274,6 +309,7 @@ VERBS = [
         "teacher.resample:main",
     ),
     Verb(6.4, "replay", "make one row again, and tell whether it is the same", ReplayConfig, "teacher.replay:main"),
+    Verb(3.5, "plan", "tell what training takes on GPUs: memory, seconds a step", PlanConfig, "teacher.plan.plan:main"),
     Verb(9, "run", "run a whole recipe, verb after verb", RunConfig, "teacher.recipe:main"),
     Verb(10, "demo", "the whole chain in a toy world, with a report", DemoConfig, "teacher.demo.run:main"),
 ]

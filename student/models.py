@@ -213,9 +213,15 @@ def move_in(writing: Path, out: Path) -> None:
 
 
 def weights_digest(name: str) -> str:
-    """16 hex digits over the weight files of a folder; of a hub name, the commit in the cache, or else the name."""
+    """16 hex digits over the weight files of a folder; of a hub name, the commit in the cache, or else the name.
+
+    Raises ModelError for what can be neither.
+    """
     if not Path(name).is_dir():
-        cached = try_to_load_from_cache(name, "config.json")
+        try:
+            cached = try_to_load_from_cache(name, "config.json")
+        except HFValidationError as error:
+            raise ModelError(f"model {name!r}: no such folder, and no name of the hub; check the path") from error
         return Path(cached).parent.name if isinstance(cached, str) else name
     digest = hashlib.sha256()
     for file in _weight_files(Path(name)):

@@ -196,6 +196,8 @@ def test_the_digest_depends_on_the_weights(folder: Path) -> None:
     assert len(before) == 16
     assert weights_digest(str(folder)) != before
     assert weights_digest("never/downloaded") == "never/downloaded"
+    with pytest.raises(ModelError, match="model 'no/such/folder': no such folder, and no name of the hub"):
+        weights_digest("no/such/folder")
 
 
 def test_what_could_not_be_written_whole_is_removed(tmp_path: Path) -> None:

@@ -139,6 +139,17 @@ def test_what_cannot_be_made_again_is_one_line(
     assert told in line
 
 
+def test_a_teacher_that_is_not_there_is_one_line(
+    tmp_path: Path, lively_folder: Path, tiny_problems: list[Problem], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = explained(tmp_path, lively_folder, tiny_problems[:1])
+    row = read_explanations(str(rows), RLT)[0].id
+    capsys.readouterr()
+    assert replayed(rows, row, tmp_path / "gone") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "gone': no such folder" in line
+
+
 def test_another_engine_than_the_rows_is_told_where_it_matters(
     tmp_path: Path, lively_folder: Path, tiny_problems: list[Problem], capsys: pytest.CaptureFixture[str]
 ) -> None:

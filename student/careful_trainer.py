@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from student import processes
+from student.adapters import merged
 from student.configs import SftConfig
 from student.errors import ConfigError, RltError
 from student.interruption import Interrupted, StopOnSigterm
@@ -109,13 +111,16 @@ def passes(config: SftConfig, devices: int | None = None) -> tuple[int, int]:
 
 
 @contextmanager
-def training(model: PreTrainedModel) -> Iterator[None]:
+def training(model: PreTrainedModel, *, whole: bool = True) -> Iterator[None]:
     """Holds the weights of `model` in float32, and gives it back in eval mode, without gradients or wrappers.
+
+    Not `whole`, only an adapter is trained, and the weights stay in their precision.
 
     TRL and accelerate hang wrappers on `model.forward` and leave them there, and the deep copy of a wrapped model calls
     the forward, and so the weights, of the original.
     """
-    cast_parameters(model, torch.float32)
+    if whole:
+        cast_parameters(model, torch.float32)
     before = set(vars(model))
     try:
         yield
@@ -211,8 +216,11 @@ class CarefulTrainer(Trainer):
 def save_trained(trainer: Trainer, out: Path, dtype: torch.dtype) -> None:
     """Saves a trainer's model and tokenizer into `out` in precision `dtype`, config.json last.
 
-    Every process takes part, because the weights may be spread over them; spread weights stay in float32.
+    Every process takes part, because the weights may be spread over them; spread weights stay in float32. An adapter is
+    merged first.
     """
+    if isinstance(trainer.model, PeftModel):
+        trainer.model = merged(trainer.model)
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         assert isinstance(trainer.model, nn.Module)
         cast_parameters(trainer.model, dtype)

@@ -220,6 +220,19 @@ class SftConfig(Config):
     """Order of the rows."""
 
 
+class LoraConfig(Config):
+    """Training a low-rank adapter instead of the weights; it is merged into them at the end."""
+
+    rank: int = Field(16, gt=0)
+    """Rank of the adapter's matrices."""
+    alpha: float = Field(32.0, gt=0)
+    """The adapter's output is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the adapter."""
+    targets: Literal["all", "attention"] = "all"
+    """Which linear layers have one: all inside the blocks, or those named q_proj, k_proj, v_proj and o_proj."""
+
+
 class ProblemsConfig(ProblemSource):
     """Reads a file of problems as every other verb would, says what it found, and writes it in our own form."""
 
@@ -332,6 +345,8 @@ class DistillConfig(ModelSettings):
     """The Sky-T1 recipe by default: lr 1e-5 cosine, warm-up 0.1, 3 epochs, batch 96, 16,384 tokens."""
     preference: PreferenceConfig = PreferenceConfig()
     """What dpo and kto prefer; how they train is `sft`'s, a pair counting as one row of the batch."""
+    lora: LoraConfig | None = None
+    """Train an adapter and merge it at the end; any of its settings turns it on. For sft."""
     retention: EvaluationSettings | None = None
     """A second suite that is solved by the student as it was before and as it is after: what did it forget?"""
 
@@ -339,6 +354,8 @@ class DistillConfig(ModelSettings):
     def _preferences_are_among_thoughts(self) -> Self:
         if self.method != "sft" and self.think == "none":
             raise ValueError(f"method {self.method} prefers one explanation to another, and think is none: drop one")
+        if self.lora is not None and self.method != "sft":
+            raise ValueError(f"lora is for method sft, and method is {self.method}: drop one")
         return self
 
 

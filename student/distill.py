@@ -127,7 +127,7 @@ def learn(
     if config.method == "kto":
         labelled = labels_among(lesson, config.preference)
         return train_on_labels(student, tokenizer, labelled, out, config.sft, config.preference)
-    return train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE)
+    return train_sft(student, tokenizer, lesson.rows, out, config.sft, title=TITLE, lora=config.lora)
 
 
 def pairs_among(lesson: Lesson, preference: PreferenceConfig) -> list[TokenPair]:

@@ -20,6 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from student import processes
+from student.adapters import base_of
 from student.careful_trainer import options_where_divided
 from student.checkpoints import last_checkpoint
 from student.configs import GrpoSettings, RolloutSettings
@@ -126,7 +127,7 @@ class ResumableGrpo(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, **options: Any
     ) -> tuple[list[list[int]], Any]:
         """Each sample drawn from its own seed, where that is asked for."""
-        model, rest = self.accelerator.unwrap_model(self.model), (images, multimodal_fields, num_generations)
+        model, rest = base_of(self.accelerator.unwrap_model(self.model)), (images, multimodal_fields, num_generations)
         with drawing(model, self._row_draws(prompt_ids, num_generations)) if self._draw_by_row else nullcontext():
             sampled: tuple[list[list[int]], Any] = super()._generate_single_turn(prompt_ids, *rest, **options)
         return sampled

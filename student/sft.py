@@ -5,7 +5,7 @@
 Used for distillation (student/distill.py), the teacher's warm-up (teacher/warmup.py) and the demo. What comes in is
 token ids, so no template, tag or truncation happens here: a row that is too long is left out and counted. A run that
 was killed goes on from its last checkpoint and ends, on a CPU, with the same bits as one that was not. Left out on
-purpose: packing, evaluation during training, adapters.
+purpose: packing, evaluation during training.
 """
 
 import hashlib
@@ -22,10 +22,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
+from student.adapters import peft_config
 from student.careful_trainer import CarefulTrainer, shared_options, training
 from student.checkpoints import has_saved, last_checkpoint
 from student.config import Config, remember
-from student.configs import SftConfig
+from student.configs import LoraConfig, SftConfig
 from student.errors import ProblemError
 from student.metrics import MetricsFile, ProgressBar
 
@@ -70,6 +71,7 @@ def train_sft(
     config: SftConfig,
     *,
     title: str = "sft",
+    lora: LoraConfig | None = None,
 ) -> SftReport:
     """Trains `model` in place on `rows` and saves it, with its tokenizer, into the folder `out`.
 
@@ -81,16 +83,17 @@ def train_sft(
     """
     used = fitting(rows, longest(model, config))
     out.mkdir(parents=True, exist_ok=True)
-    identity = _Identity(sft=config, rows=rows_digest(used))
+    identity = _Identity(sft=config, rows=rows_digest(used), lora=lora)
     remember(identity, out / "training.json", binding=has_saved(out))
     started, dtype, settings = time.monotonic(), model.dtype, trl_config(config, model, out)
-    with training(model):
+    with training(model, whole=lora is None):
         trainer = _CompletionTrainer(
             settings=config,
             model=model,
             args=settings,
             train_dataset=_dataset(used),
             processing_class=tokenizer,
+            peft_config=peft_config(lora),
             callbacks=[MetricsFile(out / "metrics.jsonl"), ProgressBar(title)],
         )
         trainer.run(last_checkpoint(out))
@@ -124,6 +127,8 @@ class _Identity(Config):
     """The settings."""
     rows: str
     """Digest of the rows."""
+    lora: LoraConfig | None
+    """The adapter."""
 
 
 def rows_digest(rows: Sequence[TokenRow]) -> str:

@@ -9,6 +9,7 @@ from student.cli import Verb
 from student.config import Config
 from student.configs import (
     GrpoSettings,
+    LoraConfig,
     MeasureSettings,
     ModelSettings,
     PilotSettings,
@@ -84,6 +85,8 @@ class TrainConfig(ProblemSource, ModelSettings):
     """The RL recipe."""
     rollout: RolloutSettings = RolloutSettings()
     """How explanations are sampled."""
+    lora: LoraConfig | None = None
+    """Train an adapter and merge it at the end; any of its settings turns it on."""
     watch: WatchSettings = WatchSettings()
     """When it stops by itself."""
     tracker: Tracker = "tensorboard"
@@ -92,6 +95,22 @@ class TrainConfig(ProblemSource, ModelSettings):
     @model_validator(mode="after")
     def _exact_kl_is_read_here(self) -> Self:
         _refuse_exact_kl_elsewhere(self.reward, self.scoring)
+        return self
+
+    @model_validator(mode="after")
+    def _an_adapter_has_no_reference_that_moves(self) -> Self:
+        if self.lora is None:
+            return self
+        if self.grpo.beta > 0 and self.grpo.reference_sync_steps > 0:
+            raise ValueError(
+                "lora: the reference is the model without its adapter, and TRL cannot move that "
+                f"(grpo.reference_sync_steps is {self.grpo.reference_sync_steps}); set it to 0 and the reference stays "
+                "where it is, or set grpo.beta to 0 and there is none"
+            )
+        if self.grpo.held_out:
+            raise ValueError(
+                "lora: checkpoints hold the adapter alone, so no best model is kept; set grpo.held_out to 0"
+            )
         return self
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from student.adapters import base_of
 from student.explanations import Score
 from student.grpo import ResumableGrpo
 from student.rewards import group_spread
@@ -138,7 +139,7 @@ class TeacherTrainer(ResumableGrpo):
         student = reward.model.student
         if reward.model.config.kl_estimator == "exact":
             assert isinstance(student, Scorer), "the exact KL is of two models in this process"
-            reward.model.teacher = Scorer(self.accelerator.unwrap_model(self.model), student.settings)
+            reward.model.teacher = Scorer(base_of(self.accelerator.unwrap_model(self.model)), student.settings)
         elif self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
             self._read_groups_ahead(reward)
 
@@ -180,7 +181,7 @@ class TeacherTrainer(ResumableGrpo):
 
     def _generate_single_turn(self, *inputs: Any, **options: Any) -> tuple[list[list[int]], Any]:
         """Notes the log-probability of each token as transformers samples it."""
-        with sampled_logps(self.accelerator.unwrap_model(self.model), self.temperature) as noted:
+        with sampled_logps(base_of(self.accelerator.unwrap_model(self.model)), self.temperature) as noted:
             completion_ids, logps = super()._generate_single_turn(*inputs, **options)
         self._sampled_logps = noted.of(completion_ids)
         return completion_ids, logps

@@ -14,7 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from student import processes
+from student.adapters import peft_config
 from student.careful_trainer import save_trained
+from student.configs import ModelSettings
 from student.engine import context_tokens
 from student.errors import ScoringError
 from student.grpo import TooFewProblems, grpo_options, making_trainer, refuse_beyond_context
@@ -41,13 +43,18 @@ def main(config: TrainConfig, observers: Sequence[Observer] = ()) -> None:
     if is_finished(out, config):
         return
     problems = read_problems(config, STYLES[config.tags], out.with_name(out.name + ".skipped.jsonl"))
-    teacher, tokenizer = load_pair(config.teacher, training_settings(config), to_train=True)
+    teacher, tokenizer = load_pair(config.teacher, held_in(config), to_train=True)
     student, student_tokenizer = open_scorer(config.student, config, config.scoring, config.reward.temperature)
     refuse_exact_kl(config.reward, tokenizer, student_tokenizer, student)
     begin(out, config)
     started = time.monotonic()
     trainer = train(teacher, tokenizer, student, problems, config, observers, student_tokenizer)
     finish(out, {**report(trainer), "problems": len(problems), "seconds": time.monotonic() - started})
+
+
+def held_in(config: TrainConfig) -> ModelSettings:
+    """How the teacher is loaded: in float32, or in its own precision where only an adapter of it is trained."""
+    return training_settings(config) if config.lora is None else config
 
 
 def report(trainer: TeacherTrainer) -> dict[str, float]:
@@ -103,6 +110,7 @@ def train(
             draw_by_row=config.rollout.draws == "sample",
             model=teacher,
             args=trl_config(config, teacher),
+            peft_config=peft_config(config.lora),
             train_dataset=trained,
             processing_class=tokenizer,
             callbacks=[hacking, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],

@@ -63,7 +63,8 @@ def _plausible(answer: ScoreResponse) -> Finding:
         return Finding("rKL", "–", "none", "Not measured: the student has no teacher beside it to compare with.")
     known = [token for token in answer.explanation_tokens or [] if token.kl is not None]
     said = "To one who does not know the solution, what is written next comes as a surprise of"
-    said += f" {score.kl_mean:.2f} nats a token on average."
+    said += f" {score.kl_mean:.2f} nats a token on average"
+    said += " (below 0: likelier to the student than to the teacher)." if (score.kl_mean or 0.0) < 0 else "."
     if known:
         worst = max(known, key=lambda token: token.kl or 0.0)
         said += f" The largest leap is {shown(worst.text)}, {worst.kl:.2f} nats."

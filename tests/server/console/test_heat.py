@@ -95,7 +95,7 @@ def test_findings_say_what_was_understood_and_why_not() -> None:
     # exp(mean(-0.01, -5)) = 8.2 %, exp(mean(-3, -1)) = 13.5 %; the least expected is exp(-5)
     assert (rss.light, rss.value) == ("bad", "-0.500")
     assert "8.2 % on the geometric mean, without it 14 %. The least expected one is “2” with 0.7 %." in rss.said
-    assert "0.50 nats a token" in rkl.said
+    assert "0.50 nats a token on average. The largest leap" in rkl.said
     assert "“␣<b>" in rkl.said
     assert (leaked.light, leaked.value) == ("bad", "0.90")
     assert "(early_answer)" in leaked.said
@@ -105,3 +105,9 @@ def test_findings_say_what_was_understood_and_why_not() -> None:
     )
     assert [finding.light for finding in without] == ["bad", "none", "good"]
     assert "no teacher beside it" in without[1].said
+
+
+def test_a_surprise_below_zero_is_explained() -> None:
+    below = Score(reward=0, rss=0, ss_mean=0, ss_min=0, rkl=-0.3, kl_mean=-0.33, kl_max=0.1)
+    _, rkl = findings(scored().model_copy(update={"score": below}))
+    assert "-0.33 nats a token on average (below 0: likelier to the student than to the teacher)." in rkl.said

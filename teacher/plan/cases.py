@@ -69,8 +69,16 @@ class Case:
 
     @property
     def parts(self) -> int:
-        """Into how many parts the teacher is divided."""
-        return max(1, self.training) if self.divided else 1
+        """Into how many parts the teacher is divided; with an adapter it is not."""
+        return max(1, self.training) if self.divided and self.config.lora is None else 1
+
+    @property
+    def trained(self) -> int:
+        """Parameters that are trained: all, or those of the adapter."""
+        lora = self.config.lora
+        if lora is None:
+            return self.teacher.parameters
+        return self.teacher.adapter(lora.rank, attention_only=lora.targets == "attention")
 
     @property
     def longest(self) -> int:

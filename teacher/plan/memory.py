@@ -13,6 +13,9 @@ P parameters divided into d parts (1: not divided), T tokens of the longest row,
     logits           one tile of 4,096 positions by 32,768 words in float32, for the loss and for the scorer
     vLLM             rollout.gpu_memory_fraction of the card, where it is in the process
 
+With a LoRA adapter of A parameters: weights 2 P + 4 A, gradients 4 A, moments 8 A; the reference is the model without
+it, and a pass needs activations alone, since the weights are in bfloat16 already.
+
 A tenth of the card stays free for CUDA, NCCL and fragments. Attention keeps no scores (sdpa, FlexAttention).
 """
 
@@ -32,12 +35,13 @@ Parts = dict[str, float]
 
 def training_memory(case: Case) -> Parts:
     """Bytes by part on a GPU that trains."""
-    whole, parts = case.teacher.parameters, case.parts
-    referenced = case.config.grpo.beta > 0
+    whole, trained, parts = case.teacher.parameters, case.trained, case.parts
+    adapted = case.config.lora is not None
+    referenced = case.config.grpo.beta > 0 and not adapted
     memory = {
-        "weights": 4 * whole / parts,
-        "gradients": 4 * whole / parts,
-        "AdamW's moments": 8 * whole / parts,
+        "weights": 2 * whole + 4 * trained if adapted else 4 * whole / parts,
+        "gradients": 4 * trained / parts,
+        "AdamW's moments": 8 * trained / parts,
         "reference": 4 * whole / parts if referenced else 0.0,
         "a pass in bfloat16": max(_policy_pass(case), _reference_pass(case) if referenced else 0.0),
         "logits, a tile each": 2 * TILE if case.reading == 0 else TILE,
@@ -68,6 +72,8 @@ def activations(case: Case) -> float:
 
 def _policy_pass(case: Case) -> float:
     shape = case.teacher
+    if case.config.lora is not None:
+        return activations(case)
     gathered = 2 * shape.block + shape.ends if case.parts > 1 else shape.parameters
     return 2 * gathered + activations(case)
 

@@ -1,10 +1,11 @@
 """What to change where a case does not fit: each change by itself, or as many of them together as are needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
+from student.configs import LoraConfig
 from teacher.plan.cases import Case
 from teacher.plan.memory import FREE, obstacles, student_bytes
 
@@ -16,18 +17,30 @@ class Change(NamedTuple):
     case: Case
 
 
+Remedy = Callable[[Case], Change | None]
+
+
 def remedies(case: Case) -> list[str]:
-    """The changes after each of which the case fits; where none does, those that do together; else nothing."""
+    """The changes after each of which the case fits; where none does, those that are needed together; else nothing."""
     single = [made.words for change in CHANGES if (made := change(case)) and not obstacles(made.case)]
     if single:
         return single
+    needed = list(CHANGES)
+    if obstacles(_after(case, needed).case):
+        return []
+    for change in reversed(CHANGES):
+        others = [each for each in needed if each is not change]
+        if not obstacles(_after(case, others).case):
+            needed = others
+    return [_after(case, needed).words]
+
+
+def _after(case: Case, changes: Sequence[Remedy]) -> Change:
     words: list[str] = []
-    for change in CHANGES:
+    for change in changes:
         if made := change(case):
             words, case = [*words, made.words], made.case
-        if not obstacles(case):
-            return [" and ".join(words)]
-    return []
+    return Change(" and ".join(words), case)
 
 
 def _recompute(case: Case) -> Change | None:
@@ -72,7 +85,15 @@ def _no_reference(case: Case) -> Change | None:
     return Change("--grpo.beta 0 (no reference)", case.with_grpo(beta=0.0)) if case.config.grpo.beta > 0 else None
 
 
-CHANGES: tuple[Callable[[Case], Change | None], ...] = (
+def _adapter(case: Case) -> Change | None:
+    if case.config.lora is not None:
+        return None
+    adapted = case.with_grpo(reference_sync_steps=0)
+    config = adapted.config.model_copy(update={"lora": LoraConfig()})
+    return Change("--lora.rank 16 (--grpo.reference-sync-steps 0)", replace(adapted, config=config))
+
+
+CHANGES: tuple[Remedy, ...] = (
     _recompute,
     _row_by_row,
     _more_for_vllm,
@@ -80,5 +101,6 @@ CHANGES: tuple[Callable[[Case], Change | None], ...] = (
     _sampling_apart,
     _shorter,
     _no_reference,
+    _adapter,
 )
 """Those that change no result first."""

@@ -7,7 +7,7 @@ bytes a second of a card, each times the share of it that is assumed to be reach
                         a step reads 2 P + B (p + e/2) kv bytes, or computes 2 P B FLOP, whichever takes longer
     score               the student reads C (p + e) tokens: 2 P_s FLOP a token, and attention
     policy log-probs    the teacher reads them once more, and the reference once, where grpo.beta > 0
-    loss                3 such passes, 4 with gradient checkpointing
+    loss                3 such passes, 4 with gradient checkpointing; one less with an adapter
     optimizer           28 P/d bytes through memory
     weights to vLLM     2 P bytes through one link
 
@@ -34,13 +34,16 @@ def step_seconds(case: Case) -> dict[str, float]:
         "score": student / (readers * case.card.flops * case.rates.reading),
         "policy log-probs": forward,
         "reference log-probs": forward if case.config.grpo.beta > 0 else 0.0,
-        "loss": _pass_seconds(
-            case, case.rates.training, forwards=4 if case.config.grpo.gradient_checkpointing else 3, gathered=8
-        ),
-        "optimizer": 28 * case.teacher.parameters / case.parts / (case.card.bandwidth * case.rates.decoding),
+        "loss": _pass_seconds(case, case.rates.training, forwards=_forwards_of_the_loss(case), gathered=8),
+        "optimizer": 28 * case.trained / case.parts / (case.card.bandwidth * case.rates.decoding),
         "weights to vLLM": 2 * case.teacher.parameters / _link(case, engine_gpus(case) + case.training),
     }
     return {phase: taken for phase, taken in seconds.items() if taken}
+
+
+def _forwards_of_the_loss(case: Case) -> int:
+    """As how many forwards the loss and its gradient compute: no gradient of the weights beside an adapter."""
+    return (3 if case.config.lora is None else 2) + case.config.grpo.gradient_checkpointing
 
 
 def _row(case: Case) -> float:

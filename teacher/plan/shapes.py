@@ -46,6 +46,12 @@ class Shape:
         """All of them."""
         return self.layers * self.block + self.ends
 
+    def adapter(self, rank: int, *, attention_only: bool) -> int:
+        """Parameters of a LoRA adapter: rank (in + out) of each linear layer that has one."""
+        attention = 2 * (self.hidden + self.queries) + 2 * (self.hidden + self.keys)
+        feed_forward = 0 if attention_only else 3 * (self.hidden + self.intermediate)
+        return rank * self.layers * (attention + feed_forward)
+
     @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values a token, in bfloat16."""

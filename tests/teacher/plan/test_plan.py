@@ -141,6 +141,18 @@ def test_more_gpus_never_take_more_memory_each() -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_an_adapter_needs_two_bytes_a_parameter_and_no_reference() -> None:
+    """7B, rank 16: 28 x 16 x (2 (3584 + 3584) + 2 (3584 + 512) + 3 (3584 + 18944)) = 40,370,176 parameters."""
+    [adapted] = [made.case for change in CHANGES if (made := change(case(1))) and "lora" in made.words]
+    memory = training_memory(adapted)
+    assert adapted.trained == 40_370_176
+    assert memory["weights"] == 2 * 7_615_616_512 + 4 * 40_370_176
+    assert memory["AdamW's moments"] == 8 * 40_370_176
+    assert "reference" not in memory
+    assert memory["a pass in bfloat16"] == activations(adapted)
+    assert step_seconds(adapted)["loss"] == pytest.approx(0.75 * step_seconds(case(1))["loss"])
+
+
 def test_undivided_each_gpu_holds_all() -> None:
     whole = replace(case(8, engine="vllm"), divided=False)
     assert training_memory(whole)["weights"] == 4 * 7_615_616_512

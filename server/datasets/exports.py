@@ -41,16 +41,16 @@ class ExportQuery(ExportOptions):
     format: Literal[RowsFormat, ExportName] = "jsonl"
     """Our own rows: a file, a tar of a `datasets` folder, manifests alone, or a zip of the folder of `rlt select` with
     the card; or a format of `rlt export`, a zip of its folder."""
-    include: Include = "ok"
-    """Which of our own rows; ok are those to train on, a trainer's format has no others, a folder has all."""
+    include: Include | None = None
+    """Which of our own rows; unset is ok, those to train on. A trainer's format has no others, a folder has all."""
     file_type: FileType = "parquet"
     """How the rows of a trainer's format are stored."""
 
     def check(self) -> None:
         """Raises Invalid where a field does not go with the format."""
-        if self.format not in OUR_ROWS and self.include != "ok":
+        if self.format not in OUR_ROWS and self.include not in (None, "ok"):
             raise Invalid(f"include: {self.format} holds rows to train on (ok), got {self.include!r}", param="include")
-        if self.format == "folder" and "include" in self.model_fields_set and self.include != "all":
+        if self.format == "folder" and self.include not in (None, "all"):
             raise Invalid(
                 f"include: a folder holds all rows (all), got {self.include!r}; leave it out", param="include"
             )
@@ -78,7 +78,7 @@ class _Encoded(ABC):
 
     def rows(self, asked: ExportQuery) -> Include:
         """Those that are asked for."""
-        return asked.include
+        return asked.include or "ok"
 
     def chunks(self, source: Source, asked: ExportQuery, tables: Tables) -> AsyncIterator[bytes]:
         """Encoded table by table."""

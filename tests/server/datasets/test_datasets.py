@@ -134,6 +134,11 @@ def test_a_trainers_format_is_downloaded_with_its_own_files_and_loads(
     ]
     assert json.loads((folder / "export.json").read_text())["written"] == 6
     assert (folder / "axolotl.yaml").exists()
+    whole = client.get(path, params={"format": "folder"})
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as archive:
+        assert {f"{dataset}/{name}" for name in ("rows.parquet", "manifest.jsonl", "README.md")} <= set(
+            archive.namelist()
+        )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@
 
 A base that explains one chain in five completely solves one question in thousands: RL on right answers is paid for the
 whole, and hardly ever. A teacher is paid chain by chain, since the student's log-probability of a solution is a mean
-over its digits. That is all the difference to world.py, whose styles, family and words are used here.
+over its digits. That is all the difference to world.py, whose styles, family and words are used here. In some seeds the
+base learns to reckon a chain without writing it, and solves more: docs/cold-start.md.
 """
 
 import random

@@ -105,7 +105,7 @@ def test_one_percent_within_the_bounds_is_tried_with_an_interval(
         {"file_id": "file-x"},
         {"source": "a/b", "n": 65},
         {"source": "a/b", "model": "nobody"},
-        {"source": "a/b", "filters": {"at_least": {"verified": 1}}},
+        {"source": "a/b", "measures": {"most_steps": 64}},
         {"source": "a/b", "estimate": {"problems": 1}},
     ],
 )

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def test_two_machines_divide_as_one_does() -> None:
 
 
 def test_shellcheck_accepts_the_slurm_script() -> None:
-    found = subprocess.run(["shellcheck", str(SCALE / "slurm.sh")], capture_output=True, text=True, check=False)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    found = subprocess.run([shellcheck, SCALE / "slurm.sh"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 
 

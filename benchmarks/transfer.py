@@ -1,6 +1,6 @@
 """Zero-shot transfer to countdown at toy size: a teacher that RL has only seen arithmetic explains another task.
 
-    python -m benchmarks.transfer                     # five seeds, about four minutes of one core each
+    python -m benchmarks.transfer                     # five seeds, about three minutes of one core each
     python -m benchmarks.transfer --seeds 1 --out toy
 
 One base is teacher, reward student and student, warmed up on both tasks (countdown_world.py) in all styles. RL trains

@@ -400,6 +400,44 @@ class DatasetRequest(Body):
         return any(asked) or self.duplicates.compare != "nothing"
 
 
+class PreviewedProblem(Answer):
+    """A problem as it was read; long texts are cut."""
+
+    question: str
+    solution: str
+    reasoning_trace: str | None
+    answer: str | None
+
+
+class PreviewedFault(Answer):
+    """A row that cannot be used."""
+
+    row: int
+    """Its line in the file; in Parquet and on the hub its number."""
+    reason: str
+    """What is wrong with which field, and what to do."""
+    text: str
+    """Its begin, as JSON; empty where it could not be read at all."""
+
+
+class Preview(Answer):
+    """How the source of a dataset is read, before anything is made of it."""
+
+    object: Literal["preview"] = "preview"
+    intake: dict[str, Any]
+    """As in the dataset: layout, rows, problems, repeated and bad ones."""
+    whole: bool
+    """Whether the source was read to its end; the counts of one that takes longer are those so far."""
+    columns: list[str]
+    """Of the first row."""
+    fields: dict[str, str]
+    """The column of each field of a problem, in the first that can be used."""
+    problems: list[PreviewedProblem]
+    """The first."""
+    faults: list[PreviewedFault]
+    """The first."""
+
+
 class Counts(Answer):
     """Rows of a dataset (a row is one explanation), or lines of a batch."""
 

@@ -8,12 +8,12 @@ columns mean is row_layouts.py.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from student import processes
 from student.configs import ProblemsConfig, ProblemSource
@@ -39,6 +39,8 @@ class Intake:
     name: str
     form: str
     layout: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The column of each field, as the first problem has them."""
     rows: int = 0
     bad: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
@@ -114,6 +116,13 @@ def _licensed(problem: Problem, name: str | None) -> Problem:
     return problem.model_copy(update={"metadata": {**problem.metadata, "license": name}})
 
 
+class BadRows(Protocol):
+    """Where bad rows go."""
+
+    def add(self, number: int, reason: str, row: dict[str, Any] | str) -> None:
+        """One of them, as text where it could not be read."""
+
+
 class SideFile:
     """The bad rows, one JSON object a line, in a file that is made with the first of them; without a path, nowhere."""
 
@@ -132,7 +141,7 @@ class SideFile:
 
 
 def read_row(
-    row: dict[str, Any] | str, number: int, reader: RowReader, intake: Intake, side_file: SideFile
+    row: dict[str, Any] | str, number: int, reader: RowReader, intake: Intake, side_file: BadRows
 ) -> Problem | None:
     """The problem in a row; None where it is bad: the boundary of one row, whose fault is recorded."""
     intake.rows += 1
@@ -140,7 +149,8 @@ def read_row(
         if isinstance(row, str):
             raise BadRow(row)
         problem = reader.problem(row)
-        intake.layout = intake.layout or reader.layout_line(row)
+        if not intake.layout:
+            intake.layout, intake.columns = reader.layout_line(row), reader.columns(row)
     except BadRow as bad:
         intake.leave_out(number, str(bad))
         side_file.add(number, str(bad), row)

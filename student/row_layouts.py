@@ -354,6 +354,10 @@ class RowReader:
         layout, found = self._read_columns(row)
         return f"{layout.name} ({', '.join(f'{field} <- {column}' for field, column in found.items())})"
 
+    def columns(self, row: Mapping[str, Any]) -> Mapping[str, str]:
+        """The column of each field that is read."""
+        return self._read_columns(row)[1]
+
     def _read_columns(self, row: Mapping[str, Any]) -> tuple[Layout, Mapping[str, str]]:
         found = find_columns(tuple(row), self._own_columns)
         for layout in LAYOUTS:

@@ -52,14 +52,9 @@ async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
     """The request within the service's limits; raises Invalid, NotFound, Unavailable or TooMany where it is not."""
     limits = limits_of(parts)
     check_estimate(body, the_teachers(parts).known(body.model).digest)
-    check_columns(body.columns)
-    if body.source is not None:
-        check_name(body.source, limits.local_sources)
-    if body.file_id is not None:
-        check_file_name(await _file_name(parts, body.file_id, "file_id"))
+    await check_source(parts, body)
     for file_id in body.contamination.file_ids:
         check_file_name(await _file_name(parts, file_id, HELD_OUT), HELD_OUT)
-    _check_problems(body, limits)
     _at_most(limits.samples, body.samples, "best_of" if body.best_of is not None else "n")
     _at_most(limits.samples, body.most_samples, "further.samples", " explanations a problem in all")
     if "max_tokens" in body.sampling.model_fields_set:
@@ -68,6 +63,17 @@ async def _checked(parts: Parts, body: DatasetRequest) -> DatasetRequest:
     _check_scoring(parts, body)
     sampling = body.sampling.model_copy(update={"max_tokens": min(body.sampling.max_tokens, limits.max_tokens)})
     return body.model_copy(update={"sampling": sampling})
+
+
+async def check_source(parts: Parts, body: DatasetRequest) -> None:
+    """Raises Invalid or NotFound where the problems are not to be had from where the request says."""
+    limits = limits_of(parts)
+    check_columns(body.columns)
+    if body.source is not None:
+        check_name(body.source, limits.local_sources)
+    if body.file_id is not None:
+        check_file_name(await _file_name(parts, body.file_id, "file_id"))
+    _check_problems(body, limits)
 
 
 async def _file_name(parts: Parts, file_id: str, field: str) -> str:

@@ -10,7 +10,7 @@ What is whole by the deadline is the pilot. Left out: the problems' own bytes, t
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle, islice
@@ -23,13 +23,13 @@ from server.datasets.datasets import DatasetKind, DatasetSpec, read_tests, unmix
 from server.datasets.further import check_share, share
 from server.datasets.selection import rules_of
 from server.datasets.shards import write_rows
-from server.datasets.sources import ProblemReader, open_source, problem_lines
+from server.datasets.sources import ProblemReader, open_source, problem_chunks
 from server.errors import Invalid, TimedOut, TooMany
 from server.jobs.jobs import JobRejected
 from server.service import Parts
 from server.teaching.teachers import Teachers
 from server.web.answering import the_teachers
-from server.wire import DatasetRequest, ProblemBody
+from server.wire import DatasetRequest
 from student.curation.contamination import HeldOut
 from student.curation.selection import Rules
 from student.estimates import (
@@ -108,7 +108,7 @@ async def _drawn(parts: Parts, spec: DatasetSpec, body: DatasetRequest, settings
     """Reads the source as the job would, and refuses what it would refuse."""
     request, reservoir = spec.request, Reservoir[Problem](settings.at_most, settings.seed)
     with TemporaryDirectory() as folder:
-        inline = _chunks(body.problems or ())
+        inline = problem_chunks(body.problems or ())
         rows = await open_source(request, inline, parts.files, Path(folder), spec.local_sources)
         problems = ProblemReader(rows, request.columns, STYLES[spec.tags]).read(request.limit, request.skip_invalid)
         while some := await asyncio.to_thread(_some, problems):
@@ -126,11 +126,6 @@ async def _drawn(parts: Parts, spec: DatasetSpec, body: DatasetRequest, settings
 
 def _some(problems: Iterator[Problem]) -> list[Problem]:
     return list(islice(problems, READ_AT_A_TIME))
-
-
-async def _chunks(problems: Sequence[ProblemBody]) -> AsyncIterator[bytes]:
-    for line in problem_lines(problems):
-        yield line
 
 
 @dataclass

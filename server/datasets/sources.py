@@ -9,7 +9,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from server.errors import Invalid
 from server.state.files import Files
 from server.wire import DatasetRequest, ProblemBody
 from student.errors import ProblemError
-from student.problem_files import Intake, SideFile, read_row
+from student.problem_files import BadRows, Intake, read_row
 from student.problems import Problem
 from student.row_layouts import SYNONYMS, RowReader
 from student.rows import FORMATS, Row, RowSource, open_rows
@@ -87,6 +87,12 @@ async def open_file(files: Files, file_id: str, folder: Path, split: str = "trai
     return _opened(path, file.filename, split)
 
 
+async def problem_chunks(problems: Sequence[ProblemBody]) -> AsyncIterator[bytes]:
+    """The problems of a request's body as `open_source` takes them."""
+    for line in problem_lines(problems):
+        yield line
+
+
 def problem_lines(problems: Sequence[ProblemBody]) -> Iterator[bytes]:
     """The problems of a request's body as JSONL."""
     return (problem.model_dump_json().encode() + b"\n" for problem in problems)
@@ -115,18 +121,27 @@ def _named(rows: Iterator[Row], path: str, name: str) -> Iterator[Row]:
 class ProblemReader:
     """Reads a source once; `intake` says afterwards how that went."""
 
-    def __init__(self, rows: RowSource, columns: Mapping[str, str], tags: Tags) -> None:
+    def __init__(self, rows: RowSource, columns: Mapping[str, str], tags: Tags, aside: BadRows | None = None) -> None:
         self.intake = Intake(rows.name, rows.form)
         self.problems = 0
+        self.columns: tuple[str, ...] = ()
+        """Of the first row that could be read at all."""
         self._rows = rows.rows
         self._reader = RowReader(columns, tags)
+        self._aside = aside or Nowhere()
 
     def read(self, limit: int | None, skip_invalid: bool) -> Iterator[Problem]:
         """Each problem once, at most `limit`; at the end raises ProblemError where the source cannot be used."""
-        with ExitStack() as outputs, closing(SeenIds()) as seen:
-            nowhere = SideFile(None, outputs)
+        yield from self.usable(limit)
+        self._check(skip_invalid)
+
+    def usable(self, limit: int | None) -> Iterator[Problem]:
+        """Each problem once, at most `limit`, whatever else is in the source."""
+        with closing(SeenIds()) as seen:
             for number, row in self._rows:
-                problem = read_row(row, number, self._reader, self.intake, nowhere)
+                if not self.columns and isinstance(row, dict):
+                    self.columns = tuple(row)
+                problem = read_row(row, number, self._reader, self.intake, self._aside)
                 if problem is None:
                     continue
                 if not seen.add(problem.id):
@@ -136,7 +151,6 @@ class ProblemReader:
                 yield problem
                 if self.problems == limit:
                     break
-        self._check(skip_invalid)
 
     def summary(self) -> dict[str, Any]:
         """How the source was read, for the dataset's `intake`."""
@@ -152,10 +166,16 @@ class ProblemReader:
             "bad_examples": [{"row": number, "reason": reason} for reason, number in intake.reasons.items()],
         }
 
+    def check_rows(self) -> None:
+        """Raises ProblemError where the source held no row."""
+        if not self.intake.rows:
+            raise ProblemError(
+                f"{self.intake.name}: no rows in it; check that it is the right file, and was written whole"
+            )
+
     def _check(self, skip_invalid: bool) -> None:
         intake = self.intake
-        if not intake.rows:
-            raise ProblemError(f"{intake.name}: no rows in it; check that it is the right file, and was written whole")
+        self.check_rows()
         if intake.bad == intake.rows:
             raise ProblemError(f"no row of {intake.rows} can be used: {intake.bad_rows()}; mend them")
         if intake.bad and not skip_invalid:
@@ -163,6 +183,13 @@ class ProblemReader:
                 f"{intake.bad} of {intake.rows} rows cannot be used: {intake.bad_rows()}; mend them, or leave them out "
                 'with "skip_invalid": true'
             )
+
+
+class Nowhere:
+    """Where bad rows go that nobody looks at."""
+
+    def add(self, number: int, reason: str, row: dict[str, Any] | str) -> None:
+        """It is counted already."""
 
 
 class SeenIds:

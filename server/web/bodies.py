@@ -8,7 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.configs import Limits
 from server.errors import BadBody, TooLarge, TooSlow
 
-UPLOAD_PATH = "/v1/files"
+UPLOAD_PATHS = ("/v1/files", "/console/files")
+MULTIPART = "multipart/form-data"
+"""What an upload comes as: its file goes to disk while it arrives. Other forms are held in memory."""
 MULTIPART_BYTES = 64 * 1024
 """What the form around an uploaded file may take."""
 UPLOAD_PATIENCE = 10
@@ -26,10 +28,11 @@ class BodyLimits:
         """Carries the request out."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             return await self.app(scope, receive, send)
-        upload = scope["path"] == UPLOAD_PATH
+        headers = Headers(scope=scope)
+        upload = scope["path"] in UPLOAD_PATHS and headers.get("content-type", "").lower().startswith(MULTIPART)
         longest = self.limits.upload_bytes + MULTIPART_BYTES if upload else self.limits.body_bytes
         seconds = self.limits.body_seconds * (UPLOAD_PATIENCE if upload else 1)
-        _refuse_announced(Headers(scope=scope).get("content-length"), longest)
+        _refuse_announced(headers.get("content-length"), longest)
         return await self.app(scope, _Body(receive, longest, seconds).receive, send)
 
 

@@ -14,6 +14,7 @@ from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, described
 from server.datasets.dry_runs import dry_run as estimate_of
 from server.datasets.exports import DOWNLOADS, ExportQuery
+from server.datasets.previews import preview
 from server.datasets.shards import Include
 from server.errors import WrongState
 from server.jobs.jobs import job_folder
@@ -25,7 +26,7 @@ from server.web.access import Caller, needs
 from server.web.answering import in_time, the_teachers
 from server.web.disconnects import unless_gone
 from server.web.events import EventStream, event
-from server.wire import Answer, Dataset, DatasetRequest, Page
+from server.wire import Answer, Dataset, DatasetRequest, Page, Preview
 from student.estimates import Estimate
 from student.explanations import Explanation
 from student.manifests import Manifest, manifest_of
@@ -96,6 +97,16 @@ async def create_dataset(
     job = await make_dataset(parts, body, claim)
     response.headers["location"] = f"/v1/datasets/{job.id}"
     return await _shown(parts, job)
+
+
+@router.post("/preview", dependencies=[needs("datasets")], summary="Tell how a source is read")
+async def preview_dataset(
+    request: Request, body: Annotated[DatasetRequest, Body(openapi_examples={"inline": {"value": EXAMPLE}})]
+) -> Preview:
+    """Which column is taken for what, the first problems, how many there are, which rows are bad and why. The body
+    is that of the request to make the dataset, of which only the source, `columns`, `tags` and `limit` matter here.
+    Nothing is made, and bad rows are no error."""
+    return await unless_gone(request, preview(request.app.state.parts, body))
 
 
 @router.get("", dependencies=[needs("datasets")], summary="List datasets")

@@ -87,6 +87,8 @@ def test_an_upload_may_be_longer_up_to_its_own_limit(url: str) -> None:
     assert upload(LONGEST + 1).status_code == 200
     assert code(upload(2 * LONGEST + 1)) == (413, "body_too_large")
     assert code(upload(9 * LONGEST)) == (413, "body_too_large")
+    form = httpx.post(f"{url}/v1/files", data={"purpose": "x" * LONGEST})  # is held in memory, unlike a file
+    assert code(form) == (413, "body_too_large")
 
 
 def test_a_body_that_dribbles_in_is_given_up(url: str) -> None:

@@ -149,10 +149,13 @@ class ResumableGrpo(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             save_reference(reference, folder, writes=self.accelerator.is_main_process)
         super()._save_checkpoint(model, trial)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.ref_model is not None:
-            load_reference(self.accelerator.unwrap_model(self.ref_model), Path(resume_from_checkpoint))
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Loads the reference model too: this is called however the processes divide the models, unlike
+        `_load_from_checkpoint`, which DeepSpeed does without.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.ref_model is not None:
+            load_reference(self.accelerator.unwrap_model(self.ref_model), Path(checkpoint))
 
 
 def making_trainer(rollout: RolloutSettings) -> AbstractContextManager[None]:

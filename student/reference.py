@@ -48,7 +48,7 @@ def _gathered(parameter: nn.Parameter) -> Iterator[None]:
     if not hasattr(parameter, "ds_id"):
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([parameter], modifier_rank=0):
         yield

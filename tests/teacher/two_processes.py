@@ -1,7 +1,9 @@
 """What each of two processes does in test_two_processes.py.
 
 RL that SIGTERM stops in its third step, told to one process alone; the same run again, to its end; then distillation.
-All of it once with the whole model in each process, and once with the model divided by FSDP2.
+All of it with the whole model in each process, with the model divided by FSDP2, and divided by ZeRO-3.
+
+    python -m torch.distributed.run --nproc_per_node=2 -m tests.teacher.two_processes FOLDER MODEL OUT [PART ...]
 """
 
 import os
@@ -15,7 +17,7 @@ import torch
 from accelerate import PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from student import processes
 from student.configs import DistillConfig
@@ -71,14 +73,21 @@ def sigterm_in_step_three(step: int, rollouts: Sequence[Rollout]) -> Mapping[str
     return {}
 
 
-def train_and_distill(folder: Path, model: Path, out: str) -> None:
-    """Both verbs, in this one of the two processes."""
-    config = training(folder, model, out)
+def stop(folder: Path, model: Path, out: str) -> None:
+    """RL until the signal comes."""
     try:
-        train(config, observers=[sigterm_in_step_three])
+        train(training(folder, model, out), observers=[sigterm_in_step_three])
     except Interrupted as stopped:
         print(f"{out}, process {processes.index()}: {stopped}", flush=True)
-    train(config)
+
+
+def go_on(folder: Path, model: Path, out: str) -> None:
+    """The rest of it."""
+    train(training(folder, model, out))
+
+
+def learn(folder: Path, model: Path, out: str) -> None:
+    """Distillation."""
     distill(distillation(folder, model, out))
 
 
@@ -102,8 +111,30 @@ def divide_by_fsdp2() -> None:
     PartialState.__init__ = made_of_gpus
 
 
+def divide_by_zero3() -> None:
+    """Does what `accelerate launch --config_file zero3.yaml` does before it starts a process, but for bfloat16.
+
+    DeepSpeed takes CPUs (DS_ACCELERATOR=cpu), but not from accelerate, which leaves them to PyTorch; so it is made to
+    know the processes first.
+    """
+    import deepspeed
+
+    command = ["--config_file", str(EXAMPLES / "zero3.yaml"), "-m", "student.cli", "train"]
+    launch, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    launch.mixed_precision, launch.num_machines = "no", 1
+    launch.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    _, launched = prepare_deepspeed_cmd_env(launch)
+    os.environ.update({name: value for name, value in launched.items() if "DEEPSPEED" in name})
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
+
+
+WAYS = {"two": lambda: None, "divided": divide_by_fsdp2, "zero3": divide_by_zero3}
+PARTS = {part.__name__: part for part in (stop, go_on, learn)}
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_and_distill(Path(sys.argv[1]), Path(sys.argv[2]), "two")
-    divide_by_fsdp2()
-    train_and_distill(Path(sys.argv[1]), Path(sys.argv[2]), "divided")
+    folder, model, out, *parts = sys.argv[1:]
+    WAYS[out]()
+    for part in parts or PARTS:
+        PARTS[part](Path(folder), Path(model), out)
+    torch.distributed.destroy_process_group()  # DeepSpeed's own, left to the interpreter's end, aborts now and then

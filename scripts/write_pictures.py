@@ -6,6 +6,7 @@ It starts a service of its own on a free port and an empty folder, does on each 
 PNGs of 256 colours, a few tens of kB each. Needs a chromium on the path.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -37,6 +39,12 @@ PROBLEM = {
     "max_tokens": "24",
     "seed": "7",
 }
+LINES = [
+    json.dumps({"question": " +".join(map(str, digits)), "solution": str(sum(digits) % 10)})
+    for digits in product(range(1, 4), repeat=5)
+]
+CHAINS = "\n".join([LINES[0], '{"question": "8 +2 +1"}', *LINES[1:40], '{"question": "torn', *LINES[40:]]).encode()
+"""A file of problems with two bad rows."""
 
 
 def _try(page: Page, url: str) -> None:
@@ -59,7 +67,39 @@ def _sign_in(page: Page, url: str) -> None:
     page.goto(f"{url}/console/sign-in")
 
 
-PAGES: dict[str, Callable[[Page, str], None]] = {"try": _try, "system": _system, "sign-in": _sign_in}
+def _new_dataset(page: Page, url: str) -> None:
+    page.goto(f"{url}/console/datasets/new")
+    page.locator("#file").set_input_files({"name": "chains.jsonl", "mimeType": "application/jsonl", "buffer": CHAINS})
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_label("Leave the bad rows out").check()
+    page.get_by_label("Name").fill("chains of digits")
+    page.get_by_label("Explanations to keep").fill("2")
+    page.get_by_label("Longest, tokens").fill("24")
+    page.get_by_label("gain, leak").check()
+    page.get_by_role("button", name="What will it take?").click()
+    page.locator("#estimate .done").wait_for()
+
+
+def _dataset(page: Page, url: str) -> None:
+    _new_dataset(page, url)
+    page.get_by_role("button", name="Create the dataset").click()
+    page.get_by_text("completed").wait_for()
+    page.get_by_role("button", name="Show the card").click()
+    page.get_by_role("region", name="The card").wait_for()
+
+
+def _datasets(page: Page, url: str) -> None:
+    page.goto(f"{url}/console/datasets")
+
+
+PAGES: dict[str, Callable[[Page, str], None]] = {
+    "try": _try,
+    "new-dataset": _new_dataset,
+    "dataset": _dataset,
+    "datasets": _datasets,
+    "system": _system,
+    "sign-in": _sign_in,
+}
 """What is done on a page before its picture is taken."""
 
 

@@ -104,7 +104,7 @@ def parse_line(line: bytes | None) -> dict[str, Any] | str:
     except UnicodeDecodeError as error:
         return f"not UTF-8 (byte {line[error.start]:#x} at column {error.start + 1}); save the file as UTF-8"
     except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg} at column {error.colno})"
+        return f"not JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
     except (ValueError, RecursionError) as error:
         return f"not JSON ({first_line(error)})"
     return value if isinstance(value, dict) else f"not a JSON object but {shown(value)}"
@@ -142,7 +142,9 @@ def _load_json(path: Path) -> object:
         line = content.count(b"\n", 0, error.start) + 1
         raise ProblemError(f"{path}:{line}: not UTF-8 (byte {content[error.start]:#x}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
-        raise ProblemError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno}); mend it") from error
+        raise ProblemError(
+            f"{path}:{error.lineno}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); mend it"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ProblemError(f"{path}: not JSON ({first_line(error)}); mend it") from error
 

@@ -5,6 +5,9 @@
     forms.py         what a form holds as the body of the REST call that it stands for
     sign_in.py       a key for a session
     try_page.py      an explanation as it is written, and the student's view of it: heat.py, words.py
+    datasets_page.py datasets as they stand, and one of them
+    new_dataset_page.py   a dataset from a file, first seen as it is read
+    amounts.py       times and sizes in words
     system_page.py   how the service stands, and its keys
     templates/, static/   Jinja2 and what browsers load; static/vendor/ holds what is not ours
 

@@ -3,10 +3,9 @@
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
-from starlette.responses import RedirectResponse
 from starlette.types import Scope
 
-from server.console.pages import is_piece, page
+from server.console.pages import is_piece, onwards, page
 from server.errors import ApiError
 from server.web import problems
 from server.web.access import SIGN_IN, in_console
@@ -37,8 +36,6 @@ def described(scope: Scope, error: ApiError) -> dict[str, object]:
 
 
 def _to_sign_in(request: Request) -> Response:
-    """To the page where one signs in, and from there back: htmx is told by a header, since it follows redirects."""
-    if is_piece(request):
-        return Response(headers={"hx-redirect": SIGN_IN})
-    back = request.url.path if request.method == "GET" else ""
-    return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': back})}" if back else SIGN_IN, 303)
+    """To the page where one signs in, and from there back."""
+    back = request.url.path if request.method == "GET" and not is_piece(request) else ""
+    return onwards(request, f"{SIGN_IN}?{urlencode({'next': back})}" if back else SIGN_IN)

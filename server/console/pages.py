@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.console.amounts import amount, day, duration, size
 from server.errors import Forbidden, NotFound
 from server.web.access import CONSOLE, Caller, in_console
 from server.web.sessions import Sessions, Visit
@@ -43,6 +44,8 @@ RULES = (
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+MOST_FIELDS = 100
+"""Of a form with a file: each may be held in memory, up to a megabyte; the file goes to disk while it arrives."""
 FORM_TOKEN = "form_token"
 """The hidden field of every form."""
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -57,7 +60,11 @@ class Entry:
     name: str
 
 
-NAVIGATION = (Entry("/console/try", "Try"), Entry("/console/system", "System"))
+NAVIGATION = (
+    Entry("/console/try", "Try"),
+    Entry("/console/datasets", "Datasets"),
+    Entry("/console/system", "System"),
+)
 """In the order in which people see it; the first is where /console leads."""
 
 
@@ -120,7 +127,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = asset
-    environment.filters["exact"] = exact
+    environment.filters |= {"exact": exact} | {each.__name__: each for each in (day, duration, size, amount)}
     return environment
 
 
@@ -153,6 +160,13 @@ def surroundings(request: Request) -> dict[str, Any]:
     }
 
 
+def onwards(request: Request, path: str) -> Response:
+    """On to another page: htmx is told by a header, since it follows redirects itself."""
+    if is_piece(request):
+        return Response(headers={"hx-redirect": path})
+    return RedirectResponse(path, 303)
+
+
 def is_piece(request: Request) -> bool:
     """Whether htmx asks, and puts the answer somewhere into a page that is there."""
     return request.headers.get("hx-request") == "true"
@@ -162,7 +176,7 @@ async def _check_form(request: Request) -> None:
     """Raises Forbidden where a form was not sent from a page that this browser got."""
     if request.method != "POST":
         return
-    token = (await request.form()).get(FORM_TOKEN)
+    token = (await request.form(max_files=1, max_fields=MOST_FIELDS)).get(FORM_TOKEN)
     state: dict[str, Any] = request.scope["state"]
     if not isinstance(token, str) or not state["sessions"].is_form_token(state["visit"], token):
         raise Forbidden(

@@ -5,7 +5,6 @@ GET /v1/admin/system, /v1/admin/workers and /v1/models; POST, GET and DELETE of 
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, get_args
 
 from fastapi import Request, Response
@@ -89,14 +88,4 @@ async def _keys(request: Request, made: NewKey | None = None) -> dict[str, Any]:
         "all_scopes": get_args(Scope),
         "made": made,
         "revoked": None,
-        "day": _day,
     }
-
-
-def _day(seconds: int) -> str:
-    """A time for people, in UTC.
-
-    >>> _day(0)
-    '1970-01-01 00:00'
-    """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

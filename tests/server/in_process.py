@@ -7,7 +7,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import httpx
 from fastapi import FastAPI
 
 from server.configs import EngineSettings, Limits, ServeConfig
-from server.jobs.jobs import Jobs
+from server.datasets.datasets import DatasetKind
+from server.jobs.jobs import JobKind, Jobs
 from server.jobs.runtime import Runtime
 from server.serve import Server, uvicorn_settings
 from server.service import Parts
@@ -82,13 +83,13 @@ class Served:
 
 
 @contextmanager
-def on_a_port(folder: Path, script: Script | None = None, **limits: Any) -> Iterator[Served]:
-    """The application, served as `rlt serve` does."""
+def on_a_port(folder: Path, script: Script | None = None, works: bool = False, **limits: Any) -> Iterator[Served]:
+    """The application, served as `rlt serve` does; datasets are worked on where that is asked for."""
     config = ServeConfig(data=str(folder), limits=Limits(**limits))
     ready, found = threading.Event(), []  # type: ignore[var-annotated]
 
     async def run(listener: socket.socket) -> None:
-        async with parts_without_models(config, script) as parts:
+        async with parts_without_models(config, script, works) as parts:
             settings = uvicorn_settings(config)
             settings.app = app = create_app(parts)
             server = Server(settings, ready.set)
@@ -108,26 +109,25 @@ def on_a_port(folder: Path, script: Script | None = None, **limits: Any) -> Iter
 
 
 @asynccontextmanager
-async def parts_without_models(config: ServeConfig, script: Script | None = None) -> AsyncIterator[Parts]:
-    """The parts of a service that does not score; its runtime is not started."""
+async def parts_without_models(
+    config: ServeConfig, script: Script | None = None, works: bool = False
+) -> AsyncIterator[Parts]:
+    """The parts of a service that does not score; its runtime is started where it is to work on datasets."""
     data = Path(config.data)
-    database = await Database.open(None, data)
-    storage = await Storage.open(None, data)
-    try:
-        yield Parts(
-            config=config,
-            database=database,
-            storage=storage,
-            keys=await Keys.open(database, data),
-            files=Files(database, storage),
-            jobs=Jobs(database),
-            teachers=None if script is None else await scripted_teachers(script),
-            student=None,
-            runtime=Runtime(database, {}, config, storage=storage),
-        )
-    finally:
-        await storage.close()
-        await database.close()
+    async with AsyncExitStack() as stack:
+        database = await Database.open(None, data)
+        stack.push_async_callback(database.close)
+        storage = await Storage.open(None, data)
+        stack.push_async_callback(storage.close)
+        files, jobs = Files(database, storage), Jobs(database)
+        teachers = None if script is None else await scripted_teachers(script)
+        kinds: dict[str, JobKind] = {"dataset": DatasetKind(storage, files, jobs, teachers, None)}
+        runtime = Runtime(database, kinds, config, storage=storage)
+        if works:
+            await runtime.start()
+            stack.push_async_callback(runtime.stop)
+        keys = await Keys.open(database, data)
+        yield Parts(config, database, storage, keys, files, jobs, teachers, None, runtime)
 
 
 async def scripted_teachers(script: Script) -> Teachers:

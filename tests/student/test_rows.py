@@ -85,6 +85,7 @@ def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_passed_over(tmp
         (b'{"a": \xff}', "not UTF-8 (byte 0xff at column 7)"),
         (b'{"a": }', "not JSON (Expecting value at column 7)"),
         (b"[1, 2]", "not a JSON object but [1, 2]"),
+        (b'{"a": "torn', "not JSON (Invalid control character at column 12)"),
         (b"nonsense", "not JSON"),
         (b"\0\0\0", "a NUL byte at column 1"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),

@@ -50,13 +50,14 @@ async def create_file(request: Request) -> FileObject:
     parts: Parts = request.app.state.parts
     async with request.form(max_files=1, max_fields=len(FORM_FIELDS)) as form:
         upload, purpose, seconds = _read_form(form)
-        file = await parts.files.save(
-            upload.filename or "",
-            purpose,
-            _chunks(upload),
-            limit_bytes=limits_of(parts).upload_bytes,
-            expires_at=None if seconds is None else int(time.time()) + seconds,
-        )
+        return await keep(parts, upload, purpose, None if seconds is None else int(time.time()) + seconds)
+
+
+async def keep(parts: Parts, upload: UploadFile, purpose: str, expires_at: int | None = None) -> FileObject:
+    """The file of a form, stored."""
+    longest = limits_of(parts).upload_bytes
+    name, chunks = upload.filename or "", _chunks(upload)
+    file = await parts.files.save(name, purpose, chunks, limit_bytes=longest, expires_at=expires_at)
     return FileObject.of(file)
 
 

@@ -1,0 +1,71 @@
+"""Forms of the Datasets pages without a browser: whose they are, how long they may be, which request they stand for."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server.console.new_dataset_page import asked_for
+from server.errors import Invalid
+from server.service import Parts
+from tests.server.console.test_pages import form_token, sign_in
+from tests.server.in_process import in_app
+
+
+def test_a_form_with_a_file_must_come_from_our_page_and_is_bounded(tmp_path: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        token = form_token(await client.get("/console/datasets/new"))
+        file = {"file": ("a.jsonl", b"{}" * 2000)}
+        assert (await client.post("/console/files", files=file)).status_code == 403
+        assert (await client.post("/console/files", files=file, data={"form_token": "0" * 64})).status_code == 403
+        assert (await client.get("/v1/files")).json()["data"] == []
+        kept = await client.post("/console/files", files=file, data={"form_token": token})
+        assert kept.status_code == 303
+        assert kept.headers["location"].startswith("/console/datasets/new?file_id=file-")
+        two = [("file", ("a.jsonl", b"{}")), ("file", ("b.jsonl", b"{}"))]
+        assert (await client.post("/console/files", files=two, data={"form_token": token})).status_code == 400
+        many = {f"field-{number}": "x" for number in range(200)}
+        assert (await client.post("/console/files", files=file, data=many | {"form_token": token})).status_code == 400
+        long = {"file": ("a.jsonl", bytes(100_000))}
+        assert (await client.post("/console/files", files=long, data={"form_token": token})).status_code == 413
+        assert len((await client.get("/v1/files")).json()["data"]) == 1
+
+    in_app(tmp_path, scenario, body_bytes=1000, upload_bytes=10_000)
+
+
+def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        _, key = await parts.keys.create("laptop", ("explain",))
+        await sign_in(client, key)
+        for path in ("/console/datasets", "/console/datasets/new", "/console/datasets/ds_x", "/console/datasets/list"):
+            refused = await client.get(path)
+            assert refused.status_code == 403
+            assert "datasets" in refused.text
+
+    in_app(tmp_path, scenario)
+
+
+def test_the_form_is_the_body_of_the_request() -> None:
+    form = {
+        "form_token": "x",
+        "file_id": "file-1",
+        "columns.question": "Frage",
+        "n": "2",
+        "best_of": "4",
+        "score": "true",
+        "measures": "true",
+        "measures.step_credit": "true",
+        "filters.closed": "true",
+        "filters.min_reward": "-1",
+        "filters.at_most.leak": "0.4",
+        "sampling.temperature": "0.9",
+    }
+    body = asked_for(form)
+    assert body.columns == {"question": "Frage"}
+    assert (body.n, body.best_of, body.score, body.sampling.temperature) == (2, 4, True, 0.9)
+    assert body.measuring is not None
+    assert body.measuring.step_credit
+    assert body.measuring.repetition
+    assert (body.filters.closed, body.filters.at_least, body.filters.at_most) == (True, {"reward": -1}, {"leak": 0.4})
+    with pytest.raises(Invalid, match="nonsense"):
+        asked_for(form | {"nonsense": "1"})

@@ -5,8 +5,9 @@ problems is estimated by their mean, with the t distribution and the finite popu
 
     total = N * mean,   half = t[k-1] * N * s / sqrt(k) * sqrt(1 - k/N)
 
-so a pilot of all problems is exact. Time does not add up: a batch lasts as long as its longest text, and all of its
-texts share each step. It is fitted on the pilot's batches, which are of several sizes, and read off for full ones:
+so a pilot of all problems is exact, and one whose problems all took the same tells of no spread and has no interval.
+Time does not add up: a batch lasts as long as its longest text, and all of its texts share each step. It is fitted on
+the pilot's batches, which are of several sizes, and read off for full ones:
 
     seconds of a batch = a * steps + b * tokens,   steps = tokens of its longest text,   a, b >= 0
 
@@ -39,7 +40,7 @@ Floats = NDArray[np.float64]
 
 
 class Quantity(BaseModel):
-    """An estimated total with its 95 % interval, which is null where the pilot was too small for one."""
+    """An estimated total with its 95 % interval, which is null where the pilot cannot tell one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -169,7 +170,7 @@ def total(per_problem: Sequence[float], problems: int) -> Quantity:
     value = problems * float(sample.mean())
     if k == problems:
         return Quantity(value=known, low=known, high=known)
-    if k < 2:
+    if k < 2 or (sample == sample[0]).all():
         return Quantity(value=value)
     error = problems * float(sample.std(ddof=1)) / sqrt(k) * sqrt(1 - k / problems)
     return _around(value, _t(k - 1) * error, known)

@@ -30,10 +30,11 @@ def test_a_total_is_the_mean_times_all_with_the_t_interval_of_a_finite_populatio
     assert found.high == pytest.approx(80 + 3.1824463 * 5.6568542)
 
 
-def test_a_pilot_of_everything_is_exact_and_one_of_a_single_problem_has_no_interval() -> None:
+def test_a_pilot_of_everything_is_exact_and_one_without_a_spread_has_no_interval() -> None:
     assert total([3, 5, 9], 3) == Quantity(value=17, low=17, high=17)
     assert total([3], 1) == Quantity(value=3, low=3, high=3)
     assert total([3], 10) == Quantity(value=30)
+    assert total([3, 3, 3], 10) == Quantity(value=30)
     assert Quantity(value=30).holds(30) is None
 
 

@@ -23,15 +23,14 @@ makes fewer steps. Samples are all texts that were drawn, those of RL included; 
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
-from benchmarks.toy import Result, Results, accuracy, rows_used, run, write_rows
+from benchmarks.toy import Result, Results, accuracy, best_of_each, first_of_each, rows_used, run, write_rows
 from student.configs import MeasureSettings, ProblemSource
 from student.explanations import Explanation, read_explanations
 from student.problem_files import read_problems, write_problems
 from student.tags import RLT
-from teacher.demo.ablations import CANDIDATES, SAMPLES, best, by_reward
+from teacher.demo.ablations import CANDIDATES, SAMPLES
 from teacher.demo.chain import Chain, beside, style_shares
 from teacher.demo.settings import Recipe
 from teacher.score import main as score
@@ -98,17 +97,6 @@ def choose(chain: Chain, attempts: Sequence[Explanation]) -> None:
     }
     for name, rows in sets.items():
         write_rows(chain.explanations(name), rows)
-
-
-def first_of_each(rows: Sequence[Explanation]) -> list[Explanation]:
-    """The first row of each problem."""
-    return [next(group) for _, group in groupby(rows, key=lambda row: row.problem_id)]
-
-
-def best_of_each(rows: Sequence[Explanation]) -> list[Explanation]:
-    """The row of each problem that has the highest reward."""
-    groups = [list(group) for _, group in groupby(rows, key=lambda row: row.problem_id)]
-    return [best([(row, row.score) for row in group if row.score is not None], by_reward) for group in groups]
 
 
 def verified(chain: Chain, name: str, model: str) -> list[Explanation]:

@@ -1,7 +1,7 @@
 """Does RL on right answers need a cold start, and is the RLT's the better one? In the harder toy world (bundles.py).
 
-    python benchmarks/coldstart.py                      # five seeds, one after the other
-    python benchmarks/coldstart.py --seeds 1 --out toy
+    python -m benchmarks.coldstart                      # five seeds, about eight minutes of one core each
+    python -m benchmarks.coldstart --seeds 1 --out toy
 
 Everybody has the same steps of RL on right answers (`rlt coldstart`), on the same problems; what differs is where it
 begins:
@@ -16,30 +16,28 @@ put into as many files by the rank of their reward, a student is distilled on ea
 of whole solutions and of single digits (Spearman).
 
 Accuracy is on held-out problems, sampled at temperature 1. Prints means over seeds with 95 % t-intervals. A run that
-was stopped goes on; each seed leaves result.json.
+was stopped goes on.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.toy import asked, by_problem, write_rows
 from student.coldstart import main as coldstart
 from student.evaluate import Generation
 from student.explanations import Explanation, read_explanations
-from student.problem_files import whole_file
 from student.tags import RLT
 from teacher.demo.ablations import cold_start
 from teacher.demo.bundles import bundle_tokenizer, parts_of, style_shares, write_corpora
 from teacher.demo.chain import STYLE_METRIC, TEACHERS, Chain
 from teacher.demo.initial import make_initial
 from teacher.demo.phases import Ledger, Phase, run_phases
-from teacher.demo.settings import read_recipe
+from teacher.demo.settings import Recipe
 from teacher.grpo import Rollout
 from teacher.warmup import main as warm_up
 
@@ -98,8 +96,7 @@ class BundleChain(Chain):
 
     def _rank(self) -> None:
         for rank, rows in enumerate(ranked(read_explanations(self.scores(CANDIDATES), RLT)), start=1):
-            with whole_file(Path(self.explanations(rank_name(rank)))) as file:
-                file.writelines(f"{row.model_dump_json()}\n" for row in rows)
+            write_rows(self.explanations(rank_name(rank)), rows)
 
     def _observe(self, step: int, rollouts: Sequence[Rollout]) -> dict[str, float]:
         self.note()
@@ -114,8 +111,7 @@ def rank_name(rank: int) -> str:
 
 def ranked(candidates: Sequence[Explanation]) -> list[list[Explanation]]:
     """For each rank one explanation a problem, the best first; a problem's candidates stand together."""
-    groups = [list(group) for _, group in groupby(candidates, key=lambda row: row.problem_id)]
-    ordered = [sorted(group, key=reward_of, reverse=True) for group in groups]
+    ordered = [sorted(group, key=reward_of, reverse=True) for group in by_problem(candidates)]
     return [list(rows) for rows in zip(*ordered, strict=True)]
 
 
@@ -125,21 +121,14 @@ def reward_of(row: Explanation) -> float:
     return row.score.reward
 
 
-def run_seed(folder: Path, seed: int) -> dict[str, Any]:
-    """What is found with one seed, from result.json where that is there."""
-    path = folder / "result.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+def one_seed(recipe: Recipe, folder: Path, seed: int) -> dict[str, Any]:
+    """What is found with one seed, whose files are in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(folder)
-    chain = BundleChain(read_recipe(RECIPE).placed(folder, seed), seed, ledger.note)
+    chain = BundleChain(recipe, seed, ledger.note)
     phases = [*chain.base_phases(), *chain.start_phases(), *chain.rl_phases(), *chain.rank_phases()]
     run_phases(folder, ledger, phases, f"seed {seed}")
-    result = result_of(chain, sum(cost.cpu_seconds for cost in ledger.costs.values()))
-    with whole_file(path) as file:
-        json.dump(result, file, indent=2)
-    return result
+    return result_of(chain, sum(cost.cpu_seconds for cost in ledger.costs.values()))
 
 
 def result_of(chain: Chain, cpu_seconds: float) -> dict[str, Any]:
@@ -226,17 +215,12 @@ def shown(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean} ± {half:.{digits}f}"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the seeds and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="demo/coldstart", help="folder for everything that is made")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
-    given = parser.parse_args()
-    numbers = range(given.first_seed, given.first_seed + given.seeds)
-    results = [run_seed(Path(given.out) / f"seed-{seed}", seed) for seed in numbers]
+    given = asked(__doc__, "demo/coldstart", RECIPE, arguments)
+    results = given.made(one_seed)
     seconds = np.mean([result["cpu_seconds"] for result in results])
-    print(f"seeds {numbers.start} to {numbers.stop - 1}, {seconds:.0f} CPU-seconds a seed")
+    print(f"seeds {given.seeds.start} to {given.seeds.stop - 1}, {seconds:.0f} CPU-seconds a seed")
     print(table(results))
 
 

@@ -1,4 +1,4 @@
-"""What the comparisons of students in the toy world share: a file of results a seed, and one table of all seeds.
+"""What the comparisons of students in toy worlds share: a command line, a file of results a seed, a table of all seeds.
 
 A seed whose results are on the disk is not run again, so seeds can be made one by one and put together at the end.
 """
@@ -7,13 +7,17 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from scipy import stats
 
 from student.explanations import Explanation
 from student.problem_files import whole_file
+from teacher.demo.ablations import best, by_reward
 from teacher.demo.chain import Chain
 from teacher.demo.results import evaluation
 from teacher.demo.settings import Recipe, read_recipe
@@ -57,18 +61,62 @@ def write_rows(path: str, rows: Sequence[Explanation]) -> None:
         file.writelines(f"{row.model_dump_json()}\n" for row in rows)
 
 
-OneSeed = Callable[[Recipe, int], Results]
-"""Makes every student of a seed, by a recipe placed in its folder."""
+def by_problem(rows: Sequence[Explanation]) -> list[list[Explanation]]:
+    """The rows of each problem, which stand together."""
+    return [list(group) for _, group in groupby(rows, key=lambda row: row.problem_id)]
 
 
-def kept(folder: Path, recipe: Recipe, seed: int, one_seed: OneSeed) -> Results:
+def first_of_each(rows: Sequence[Explanation]) -> list[Explanation]:
+    """The first row of each problem."""
+    return [group[0] for group in by_problem(rows)]
+
+
+def best_of_each(rows: Sequence[Explanation]) -> list[Explanation]:
+    """The row of each problem that has the highest reward."""
+    scored = [[(row, row.score) for row in group if row.score is not None] for group in by_problem(rows)]
+    return [best(group, by_reward) for group in scored]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for."""
+
+    out: Path
+    """Where each seed has a folder of its own."""
+    seeds: range
+    recipe: Recipe
+
+    def made(self, make: Callable[[Recipe, Path, int], dict[str, Any]]) -> list[dict[str, Any]]:
+        """What `make` finds of each seed, by a recipe placed in the seed's folder; from the disk where it is there."""
+        found = []
+        for seed in self.seeds:
+            folder = self.out / f"seed-{seed}"
+            found.append(kept(folder, partial(make, self.recipe.placed(folder, seed), folder, seed)))
+        return found
+
+
+def asked(doc: str | None, out: str, recipe: str, arguments: Sequence[str] | None) -> Asked:
+    """Reads the command line; `out` and `recipe` are its defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=out, help="folder for everything that is made")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--recipe", default=recipe, help=f"its settings: a recipe with the tables of {recipe}.toml")
+    given = parser.parse_args(arguments)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    return Asked(Path(given.out), seeds, read_recipe(given.recipe))
+
+
+def kept(folder: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The results in a seed's folder, made now where they are not there."""
     path = folder / RESULTS
     if not path.exists():
-        made = one_seed(recipe.placed(folder, seed), seed)
+        made = make()
+        folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            json.dump({name: asdict(result) for name, result in made.items()}, file, indent=2)
-    return {name: Result(**values) for name, values in json.loads(path.read_text(encoding="utf-8")).items()}
+            json.dump(made, file, indent=2)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def table(seeds: Sequence[Mapping[str, Result]], rival: str) -> str:
@@ -118,16 +166,14 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("0.", ".", 1)
 
 
+OneSeed = Callable[[Recipe, int], Results]
+"""Makes every student of a seed, by a recipe placed in its folder."""
+
+
 def run(doc: str | None, out: str, rival: str, one_seed: OneSeed, arguments: Sequence[str] | None = None) -> None:
-    """The command line: makes what is asked for and prints the table."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default=out, help="folder for everything that is made")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--recipe", default="toy", help="its settings: a recipe with the tables of toy.toml")
-    given = parser.parse_args(arguments)
-    recipe = read_recipe(given.recipe)
-    numbers = range(given.first_seed, given.first_seed + given.seeds)
-    seeds = [kept(Path(given.out) / f"seed-{seed}", recipe, seed, one_seed) for seed in numbers]
-    print(f"seeds {numbers.start} to {numbers.stop - 1}")
+    """The whole of a comparison with the toy recipe: makes the seeds that are asked for and prints their table."""
+    given = asked(doc, out, "toy", arguments)
+    found = given.made(lambda recipe, _, seed: {name: asdict(each) for name, each in one_seed(recipe, seed).items()})
+    seeds = [{name: Result(**values) for name, values in results.items()} for results in found]
+    print(f"seeds {given.seeds.start} to {given.seeds.stop - 1}")
     print(table(seeds, rival))

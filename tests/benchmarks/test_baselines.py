@@ -5,28 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.baselines import STUDENTS, best_of_each, first_of_each, main
-from student.explanations import Explanation, Score, read_explanations
+from benchmarks.baselines import STUDENTS, main
+from student.explanations import read_explanations
 from student.tags import RLT
-
-
-def row(problem: str, sample: int, reward: float = 0.0, *, closed: bool = True) -> Explanation:
-    return Explanation(
-        problem_id=problem,
-        sample=sample,
-        question="3 +1",
-        solution="4",
-        explanation="+1 = 4",
-        closed=closed,
-        finished=closed,
-        score=Score(reward=reward, rss=0, ss_mean=0, ss_min=0),
-    )
-
-
-def test_one_row_a_problem_is_the_first_or_the_best() -> None:
-    rows = [row("a", 0, -2), row("a", 1, -1), row("b", 0, -3), row("b", 1, -3)]
-    assert [each.id for each in first_of_each(rows)] == ["a-0", "b-0"]
-    assert [each.id for each in best_of_each(rows)] == ["a-1", "b-0"]
 
 
 @pytest.mark.slow

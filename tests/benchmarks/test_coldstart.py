@@ -1,32 +1,17 @@
 """What the comparison of cold starts makes of its runs: ranks, digits, the table."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.coldstart import RANKS, STARTS, digits_right, rank_name, ranked, run_seed, table
+from benchmarks.coldstart import RANKS, STARTS, digits_right, rank_name, ranked, table
 from student.evaluate import Generation
-from student.explanations import Explanation, Score
-
-
-def explanation(problem: str, sample: int, reward: float) -> Explanation:
-    return Explanation(
-        problem_id=problem,
-        sample=sample,
-        question="a 3 +1",
-        solution="a 4",
-        explanation="a 3 +1 = 4",
-        closed=True,
-        finished=True,
-        score=Score(reward=reward, rss=reward, ss_mean=0.0, ss_min=0.0),
-    )
+from tests.toy_rows import scored_row
 
 
 def test_the_explanations_of_each_problem_are_ranked_by_their_reward() -> None:
     rewards = {"x": [-2.0, -1.0, -3.0], "y": [-1.0, -2.0, -3.0]}
-    rows = [explanation(name, number, reward) for name, each in rewards.items() for number, reward in enumerate(each)]
+    rows = [scored_row(name, number, reward) for name, each in rewards.items() for number, reward in enumerate(each)]
     assert [[row.sample for row in rank] for rank in ranked(rows)] == [[1, 0], [0, 1], [2, 2]]
 
 
@@ -59,8 +44,3 @@ def test_the_table_has_means_and_intervals_over_seeds() -> None:
     lines = table([result(0.5), result(0.7)]).splitlines()
     assert "| rlt_teacher | 0.000 ± 0.000 | 0.600 ± 1.271 | 0.500 ± 0.000 | 0.500 ± 0.000 | 3 ± 0 |" in lines
     assert lines[-1] == "| Spearman | 0.50 ± 0.00 | 1.00 ± 0.00 |"
-
-
-def test_a_seed_that_has_its_result_is_not_run_again(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps(result(0.5)), encoding="utf-8")
-    assert run_seed(tmp_path, 0) == result(0.5)

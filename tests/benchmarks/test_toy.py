@@ -1,11 +1,13 @@
 """The table of a comparison: means and ranges over seeds, differences within them; no seed is run twice."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.toy import Result, Results, kept, run, table
-from teacher.demo.settings import Recipe, read_recipe
+from benchmarks.toy import Result, Results, best_of_each, first_of_each, run, table
+from teacher.demo.settings import Recipe
+from tests.toy_rows import scored_row
 
 SEEDS: list[Results] = [
     {"base": Result(0.2), "rlt": Result(0.7, rows=10, samples=100, complete=0.5)},
@@ -20,13 +22,18 @@ def test_the_table_has_means_ranges_and_the_paired_difference() -> None:
     assert base == "| base | 0 | 0 |  | 0.300 | 0.200 to 0.400 | +.450 (-.185 to +1.085) |"
 
 
+def test_one_row_a_problem_is_the_first_or_the_best() -> None:
+    rows = [scored_row("a", 0, -2), scored_row("a", 1, -1), scored_row("b", 0, -3), scored_row("b", 1, -3)]
+    assert [each.id for each in first_of_each(rows)] == ["a-0", "b-0"]
+    assert [each.id for each in best_of_each(rows)] == ["a-1", "b-0"]
+
+
 def test_a_seed_that_has_its_results_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[int] = []
 
     def one_seed(recipe: Recipe, seed: int) -> Results:
         asked.append(seed)
         assert Path(recipe.base.out).is_relative_to(tmp_path / f"seed-{seed}")
-        (tmp_path / f"seed-{seed}").mkdir()
         return SEEDS[seed - 3]
 
     arguments = ["--out", str(tmp_path), "--first-seed", "3", "--seeds"]
@@ -34,4 +41,4 @@ def test_a_seed_that_has_its_results_is_not_run_again(tmp_path: Path, capsys: py
     run("", "unused", "rlt", one_seed, [*arguments, "2"])
     assert asked == [3, 4]
     assert table(SEEDS, "rlt") in capsys.readouterr().out
-    assert kept(tmp_path / "seed-3", read_recipe("toy"), 3, one_seed) == SEEDS[0]
+    assert json.loads((tmp_path / "seed-3" / "results.json").read_text())["rlt"]["rows"] == 10

@@ -4,35 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from student.explanations import Explanation, Score
+from student.explanations import Explanation
 from teacher.demo.ablations import PICKS, QUARTILES, Ablations, chosen
 from teacher.demo.chain import Chain
 from teacher.demo.labels import ABLATION_LABELS
 from teacher.demo.results import ABLATIONS
 from teacher.demo.settings import read_recipe
+from tests.toy_rows import scored_row
 
 REWARDS = [-3.0, -1.0, -2.0, -0.5, *[-4.0 - number for number in range(12)]]
 """Of 16 candidates; the best of the first 2 is number 1, of the first 4 and of all number 3."""
 
 
-def candidate(problem: str, sample: int, reward: float) -> Explanation:
-    score = Score(reward=reward, rss=float(sample), ss_mean=0.0, ss_min=0.0, rkl=float(sample))
-    return Explanation(
-        problem_id=problem,
-        sample=sample,
-        question="3 +1",
-        solution="4",
-        explanation="+1 = 4",
-        closed=True,
-        finished=True,
-        score=score,
-    )
+def candidates() -> list[Explanation]:
+    """Two problems' 16 candidates; rSS and rKL are the higher, the later a candidate is."""
+    return [
+        scored_row(problem, number, reward, rss=number, rkl=number)
+        for problem in "ab"
+        for number, reward in enumerate(REWARDS)
+    ]
 
 
 @pytest.fixture(scope="module")
 def picked() -> dict[str, list[int]]:
-    rows = [candidate(problem, number, reward) for problem in "ab" for number, reward in enumerate(REWARDS)]
-    return {name: [row.sample for row in taken] for name, taken in chosen(rows, seed=0).items()}
+    return {name: [row.sample for row in taken] for name, taken in chosen(candidates(), seed=0).items()}
 
 
 def test_the_best_of_n_is_chosen_among_the_first_n_of_each_problem(picked: dict[str, list[int]]) -> None:
@@ -53,8 +48,7 @@ def test_each_quarter_gives_one_explanation_of_its_rank(picked: dict[str, list[i
 
 
 def test_the_same_seed_chooses_the_same(picked: dict[str, list[int]]) -> None:
-    rows = [candidate(problem, number, reward) for problem in "ab" for number, reward in enumerate(REWARDS)]
-    assert {name: [row.sample for row in taken] for name, taken in chosen(rows, seed=0).items()} == picked
+    assert {name: [row.sample for row in taken] for name, taken in chosen(candidates(), seed=0).items()} == picked
 
 
 def test_the_other_rewards_differ_from_the_papers_in_one_weight(tmp_path: Path) -> None:

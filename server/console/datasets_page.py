@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from server.console.pages import onwards, page, page_router
+from server.datasets.bounds import RowsQuery
 from server.datasets.exports import OUR_ROWS, TRAINERS, ExportQuery
 from server.state.tables import TERMINAL
 from server.web.access import needs
@@ -23,7 +24,7 @@ from server.web.routes.datasets import (
     get_card,
     get_dataset,
     list_datasets,
-    list_rows,
+    page_of_rows,
     retry_dataset,
 )
 from server.wire import Dataset
@@ -173,8 +174,8 @@ class Failures:
 async def _failures(request: Request, dataset: Dataset) -> Failures | None:
     if not dataset.counts.failed:
         return None
-    rows = json.loads(bytes((await list_rows(request, dataset.id, "failed", None, LOOKED_THROUGH)).body))["data"]
-    reasons = list(dict.fromkeys(row["error"] for row in rows))
+    found = await page_of_rows(request, dataset.id, RowsQuery(include="failed", limit=LOOKED_THROUGH))
+    reasons = list(dict.fromkeys(row.error for row in found.rows if row.error is not None))
     counted = sorted(dataset.errors.items(), key=lambda item: -item[1])
     kinds = [Failure(kind, rows, REMEDIES.get(kind, "The reason is below.")) for kind, rows in counted]
     return Failures(kinds, reasons[:SHOWN_REASONS])

@@ -8,28 +8,47 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from server.datasets.bounds import COLUMNS, Bounds, RowsQuery, Wanted
 from server.datasets.datasets import DatasetKind
 from server.datasets.shards import Include, chosen, read_table, rows_of
 from server.errors import Invalid, NotFound, ServerError
 from server.jobs.jobs import Jobs
 from server.state.storage import Storage
 from server.state.tables import Job, Unit
+from server.wire import Answer
 from student.explanations import SCHEMA, Explanation
+from student.manifests import Manifest, manifest_of
 
+ALL = Bounds()
 SHARD_TRIES = 3
 """How often a shard is looked up that is gone: a retry may replace it between the table and the storage."""
 
 
 @dataclass(frozen=True)
 class RowPage:
-    """Some rows, each with its place in the dataset, which is the cursor of a page that follows it."""
+    """Some rows, and the place of each in the dataset, which is the cursor of a page that follows it."""
 
-    rows: Sequence[tuple[str, Explanation]]
+    rows: list[Explanation]
+    places: list[str]
     has_more: bool
+
+
+class RowInPlace(Answer):
+    """One row of a dataset, and what stands beside it."""
+
+    object: Literal["row"] = "row"
+    row: Explanation
+    previous: str | None
+    """The id of the row before it, of those asked for; null where there is none."""
+    next: str | None
+    """The id of the one behind it, so too."""
+    candidates: list[Manifest]
+    """Where each row of the same problem is from and what was found of it, this one's own among them, without texts."""
 
 
 class DatasetRows:
@@ -41,24 +60,57 @@ class DatasetRows:
         self._storage = storage
         self._kind = kind
 
-    async def tables(self, include: Include) -> AsyncIterator[pa.Table]:
+    async def tables(self, include: Include, bounds: Bounds = ALL) -> AsyncIterator[pa.Table]:
         """The rows asked for, a table a unit; units that are not done are left out."""
         async for unit in self._units(0):
             table = await self._table(unit)
-            yield await asyncio.to_thread(chosen, table, include)
+            yield await asyncio.to_thread(_wanted, table, include, bounds)
 
-    async def page(self, after: str | None, limit: int, include: Include) -> RowPage:
+    async def columns(self, columns: Sequence[str]) -> AsyncIterator[pa.Table]:
+        """Some columns of all rows, or more than those, a table a unit."""
+        async for unit in self._units(0):
+            yield await self._table(unit, columns)
+
+    async def page(self, asked: RowsQuery) -> RowPage:
         """The next `limit` rows behind the place `after`; raises Invalid where that is none."""
-        first, skipped = (0, 0) if after is None else _place(after)
+        first, skipped = (0, 0) if asked.after is None else _place(asked.after)
         found: list[tuple[str, Explanation]] = []
         async for unit in self._units(first):
-            table = await self._table(unit)
-            rows = await asyncio.to_thread(rows_of, table)
-            behind = enumerate(rows[skipped:] if unit.number == first else rows, skipped if unit.number == first else 0)
-            found.extend((f"{unit.number}.{place}", row) for place, row in behind if _included(row, include))
-            if len(found) > limit:
+            if not len(asked.places(await self._table(unit, COLUMNS))):
+                continue  # found out in a tenth of the time that the texts take
+            start, most = skipped if unit.number == first else 0, asked.limit + 1 - len(found)
+            rows = await asyncio.to_thread(_placed, await self._table(unit), asked, start, most)
+            found.extend((f"{unit.number}.{place}", row) for place, row in rows)
+            if len(found) > asked.limit:
                 break
-        return RowPage(found[:limit], len(found) > limit)
+        shown = found[: asked.limit]
+        return RowPage([row for _, row in shown], [place for place, _ in shown], len(found) > asked.limit)
+
+    async def in_place(self, row_id: str, wanted: Wanted) -> RowInPlace:
+        """The row with this id, whether it is a wanted one or not, between those that are; raises NotFound.
+
+        The shards are looked through for it, and on to the wanted row behind it.
+        """
+        previous: str | None = None
+        found: RowInPlace | None = None
+        async for unit, place, each, is_wanted in self._ids(wanted):
+            if each == row_id:
+                found = await asyncio.to_thread(_row_in, await self._table(unit), place, previous)
+            elif is_wanted and found is not None:
+                return found.model_copy(update={"next": each})
+            elif is_wanted:
+                previous = each
+        if found is None:
+            raise self._no_such(row_id)
+        return found
+
+    async def _ids(self, wanted: Wanted) -> AsyncIterator[tuple[Unit, int, str, bool]]:
+        """Of every row its unit, its place there, its id, and whether it is wanted."""
+        async for unit in self._units(0):
+            table = await self._table(unit, COLUMNS)
+            places = set(wanted.places(table).tolist())
+            for place, each in enumerate(table["id"].to_pylist()):
+                yield unit, place, each, place in places
 
     async def find(self, row_id: str) -> Explanation:
         """The row with this id, for which the shards are looked through; raises NotFound."""
@@ -66,7 +118,10 @@ class DatasetRows:
             table = await self._table(unit)
             if found := rows_of(table.filter(pc.equal(table["id"], row_id))):
                 return found[0]
-        raise NotFound(
+        raise self._no_such(row_id)
+
+    def _no_such(self, row_id: str) -> NotFound:
+        return NotFound(
             f"{self._job.id} has no row {row_id[:80]!r} (problem_id-sample); it may not be made yet, see its /rows"
         )
 
@@ -79,7 +134,8 @@ class DatasetRows:
                 if unit.shard is not None or unit.status == "failed":
                     yield unit
 
-    async def _table(self, unit: Unit) -> pa.Table:
+    async def _table(self, unit: Unit, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a unit; a unit that failed has all columns, whichever are asked for."""
         for _ in range(SHARD_TRIES):
             if unit.shard is None:
                 rows = await self._kind.failed_unit(self._job, unit.number, unit.error or "no reason is known")
@@ -89,14 +145,29 @@ class DatasetRows:
             except FileNotFoundError:
                 [unit] = await self._jobs.units(self._job.id, unit.number - 1, limit=1) or [unit]
                 continue
-            return await asyncio.to_thread(read_table, BytesIO(data))
+            return await asyncio.to_thread(read_table, BytesIO(data), columns)
         raise ServerError(
             f"{self._job.id}: the rows of unit {unit.number} are gone from the storage; retry the dataset"
         )
 
 
-def _included(row: Explanation, include: Include) -> bool:
-    return include in ("all", "failed" if row.error is not None else "dropped" if row.dropped is not None else "ok")
+def _wanted(table: pa.Table, include: Include, bounds: Bounds) -> pa.Table:
+    rows = chosen(table, include)
+    return rows.filter(pa.array(bounds.within(rows)))
+
+
+def _placed(table: pa.Table, wanted: Wanted, start: int, most: int) -> list[tuple[int, Explanation]]:
+    """The first wanted rows of a shard from place `start` on, each with its place."""
+    places = wanted.places(table)
+    places = places[places >= start][:most]
+    return list(zip(places.tolist(), rows_of(table.take(pa.array(places))), strict=True))
+
+
+def _row_in(table: pa.Table, at: int, previous: str | None) -> RowInPlace:
+    """The row at a place of its shard; a problem's rows all lie in one."""
+    [row] = rows_of(table.slice(at, 1))
+    same = table.filter(pc.equal(table["problem_id"], row.problem_id))
+    return RowInPlace(row=row, previous=previous, next=None, candidates=list(map(manifest_of, rows_of(same))))
 
 
 def _place(cursor: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from typing import Literal, Protocol, get_args
 import pyarrow as pa
 
 from server.datasets.archives import DatasetsFolder, Source, TrainerZip
+from server.datasets.bounds import Bounds
 from server.datasets.cards import Tables, folder_zip, manifest_lines
 from server.datasets.shards import Include
 from server.errors import Invalid
@@ -35,8 +36,8 @@ OUR_ROWS: tuple[RowsFormat, ...] = get_args(RowsFormat)
 TRAINERS: tuple[ExportName, ...] = get_args(ExportName)
 
 
-class ExportQuery(ExportOptions):
-    """What a download is to be; all but the first two go with a trainer's format only."""
+class ExportQuery(ExportOptions, Bounds):
+    """What a download is to be: its format, which rows, and options of a trainer's format, which go with that only."""
 
     format: Literal[RowsFormat, ExportName] = "jsonl"
     """Our own rows: a file, a tar of a `datasets` folder, manifests alone, or a zip of the folder of `rlt select` with
@@ -54,7 +55,10 @@ class ExportQuery(ExportOptions):
             raise Invalid(
                 f"include: a folder holds all rows (all), got {self.include!r}; leave it out", param="include"
             )
-        others = self.model_dump(exclude_defaults=True, exclude={"format", "include"})
+        bound = next(self.bounds(), None)
+        if self.format == "folder" and bound is not None:
+            raise Invalid(f"{bound.name}: a folder holds all rows; leave it out", param=bound.name)
+        others = self.model_dump(exclude_defaults=True, exclude={"format", "include", *Bounds.model_fields})
         if self.format in OUR_ROWS and others:
             name = min(others)
             raise Invalid(f"{name}: goes with a trainer's format, not with {self.format}; leave it out", param=name)

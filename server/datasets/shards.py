@@ -32,20 +32,27 @@ def write_table(file: BinaryIO, rows: Sequence[dict[str, Any]], schema: pa.Schem
     pq.write_table(pa.Table.from_pylist(list(rows), schema), file, compression="zstd")
 
 
-def read_table(file: BinaryIO) -> pa.Table:
-    """One shard, whole."""
-    return pq.read_table(file)
+def read_table(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
+    """One shard, whole, or only some of its columns (`a.b` is the field b of a)."""
+    with pq.ParquetFile(file) as parquet:
+        return parquet.read(None if columns is None else list(columns))
 
 
-def chosen(table: pa.Table, include: Include) -> pa.Table:
-    """The rows of a shard that are asked for, in their order."""
+def included(table: pa.Table, include: Include) -> pa.ChunkedArray:
+    """Whether each row of a shard is one of those."""
     failed, dropped = pc.is_valid(table["error"]), pc.is_valid(table["dropped"])
     masks = {
         "ok": pc.invert(pc.or_(failed, dropped)),
         "failed": failed,
         "dropped": pc.and_not(dropped, failed),
+        "all": pc.or_(failed, pc.invert(failed)),
     }
-    return table if include == "all" else table.filter(masks[include])
+    return masks[include]
+
+
+def chosen(table: pa.Table, include: Include) -> pa.Table:
+    """The rows of a shard that are asked for, in their order."""
+    return table if include == "all" else table.filter(included(table, include))
 
 
 def rows_of(table: pa.Table) -> list[Explanation]:

@@ -22,11 +22,16 @@ MOST = 1000
 """Different names that are told apart."""
 FURTHER = "further names"
 """Under which those beyond are counted."""
+SCORES: tuple[Measure, ...] = ("reward", "rss", "rkl")
+"""Measures that are parts of a score."""
+MEASURE_COLUMNS: dict[Measure, str] = {
+    name: f"{'score' if name in SCORES else 'measures'}.{name}" for name in get_args(Measure)
+}
+"""Where each lies in a row."""
 COLUMNS = (
     *("error", "dropped", "verdicts.list.element.filter", "verdicts.list.element.kept"),
     *("license", "teacher", "teacher_digest", "tags", "temperature", "student", "student_digest", "provenance"),
-    *(f"score.{name}" for name in ("reward", "rss", "rkl")),
-    *(f"measures.{name}" for name in get_args(Measure) if name not in ("reward", "rss", "rkl")),
+    *MEASURE_COLUMNS.values(),
 )
 """What is read of a Parquet file."""
 ROWS_AT_A_TIME = 8192
@@ -103,7 +108,7 @@ class Census:
         _count_rows(self.origins, Origin, _columns(table, Origin))
         _count_rows(self.readers, Reader, _columns(table, Reader))
         for measure in get_args(Measure):
-            values = _values(table, measure)
+            values = values_of(table, measure)
             self.kept_measures[measure].add(values[~failed & ~dropped])
             self.dropped_measures[measure].add(values[dropped])
 
@@ -130,10 +135,10 @@ def _columns(table: pa.Table, kind: type[Origin] | type[Reader]) -> Mapping[str,
     return {name: table[name] if name in own else pc.struct_field(table["provenance"], name) for name in kind._fields}
 
 
-def _values(table: pa.Table, measure: Measure) -> NDArray[np.float64]:
+def values_of(table: pa.Table, measure: Measure) -> NDArray[np.float64]:
     """A measure of each row, NaN where it has none."""
-    holder = table["score"] if measure in ("reward", "rss", "rkl") else table["measures"]
-    values = pc.struct_field(holder, measure).cast(pa.float64())
+    holder, field = MEASURE_COLUMNS[measure].split(".")
+    values = pc.struct_field(table[holder], field).cast(pa.float64())
     return np.asarray(pc.fill_null(values, float("nan")).to_numpy())
 
 

@@ -2,7 +2,7 @@
 
 Values are counted in bins whose width is 0.2 % of the value, on both sides of zero (the idea of DDSketch: Masson, Rim
 and Lee, VLDB 2019, arXiv 1908.10693), so a quantile is off by 0.1 % of itself at most, whatever the order of the rows.
-Count and mean are exact.
+Count, mean and the outermost values are exact.
 """
 
 import math
@@ -24,6 +24,8 @@ class Sketch:
 
     def __init__(self) -> None:
         self.count = 0
+        self.least, self.most = math.inf, -math.inf
+        """The outermost values, exactly."""
         self._sum = 0.0
         self._counts = np.zeros(len(_CENTRES), np.int64)
 
@@ -32,6 +34,8 @@ class Sketch:
         values = values[np.isfinite(values)]
         self.count += len(values)
         self._sum += float(values.sum())
+        self.least = float(values.min(initial=self.least))
+        self.most = float(values.max(initial=self.most))
         self._counts += np.bincount(_bins(values), minlength=len(_CENTRES))
 
     def __add__(self, other: "Sketch") -> "Sketch":
@@ -39,6 +43,7 @@ class Sketch:
         both = Sketch()
         both.count, both._sum, both._counts = self.count + other.count, self._sum + other._sum, self._counts.copy()
         both._counts += other._counts
+        both.least, both.most = min(self.least, other.least), max(self.most, other.most)
         return both
 
     @property
@@ -55,7 +60,7 @@ class Sketch:
         [-50.0, 0.0, 25.0, 50.0]
         """
         rank = max(1, math.ceil(share * self.count))
-        return float(_CENTRES[np.searchsorted(self._counts.cumsum(), rank)])
+        return min(max(float(_CENTRES[np.searchsorted(self._counts.cumsum(), rank)]), self.least), self.most)
 
     def histogram(self, edges: NDArray[np.float64]) -> NDArray[np.int64]:
         """Values between each two of the edges; what lies outside is in the outermost."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from server.batches.batches import BatchKind
 from server.configs import EngineSettings
+from server.datasets.bounds import RowsQuery
 from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import DatasetKind, dataset_spec, store_problems
 from server.engine.protocol import Generation
@@ -77,8 +78,10 @@ class Bench:
 
     async def rows(self, job: Job, include: Any = "all") -> list[Explanation]:
         """The rows of a dataset."""
-        page = await DatasetRows(job, self.jobs, self.storage, self.datasets).page(None, 10_000, include)
-        return [row for _, row in page.rows]
+        page = await DatasetRows(job, self.jobs, self.storage, self.datasets).page(
+            RowsQuery(include=include, limit=1000)
+        )
+        return page.rows
 
 
 @asynccontextmanager

@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from server.datasets.bounds import COLUMNS, RowsQuery, Wanted
 from server.datasets.cards import card, source_of
 from server.datasets.dataset_requests import make_dataset
-from server.datasets.dataset_rows import DatasetRows
+from server.datasets.dataset_rows import DatasetRows, RowInPlace, RowPage
 from server.datasets.datasets import DatasetKind, described
+from server.datasets.distributions import Distributions, distributions
 from server.datasets.dry_runs import dry_run as estimate_of
 from server.datasets.exports import DOWNLOADS, ExportQuery
 from server.datasets.previews import preview
-from server.datasets.shards import Include
 from server.errors import WrongState
 from server.jobs.jobs import job_folder
 from server.service import Parts
@@ -178,39 +180,37 @@ async def retry_dataset(request: Request, dataset: str) -> Dataset:
 @router.get(
     "/{dataset}/rows", dependencies=[needs("datasets")], response_model=Page[Explanation], summary="Look into a dataset"
 )
-async def list_rows(
-    request: Request,
-    dataset: str,
-    include: Include = "ok",
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-) -> Response:
+async def list_rows(request: Request, dataset: str, asked: Annotated[RowsQuery, Query()]) -> Response:
     """Rows in the order of the problems. `first_id` and `last_id` are places in the dataset, not the rows' ids.
 
     While it is made, units of problems that are not done are left out; a later look may find rows in between.
     """
-    parts: Parts = request.app.state.parts
-    page = await (await _rows(parts, dataset)).page(after, limit, include)
-    places, rows = [place for place, _ in page.rows], [row for _, row in page.rows]
-    answer = Page[Explanation].of(rows, places, page.has_more)
+    page = await row_page(request, dataset, asked)
+    answer = Page[Explanation].of(page.rows, page.places, page.has_more)
     return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
 
+@router.get("/{dataset}/rows/{row:path}", dependencies=[needs("datasets")], summary="One row of a dataset")
+async def get_row(request: Request, dataset: str, row: str, wanted: Annotated[Wanted, Query()]) -> RowInPlace:
+    """The row whose `id` is `row`, with the ids of those before and behind it among the rows that the query asks for,
+    and the manifests of all rows of its problem. The shards are looked through for it."""
+    return await (await _rows(request.app.state.parts, dataset)).in_place(row, wanted)
+
+
 @router.get("/{dataset}/manifests", dependencies=[needs("datasets")], summary="Where rows are from")
-async def list_manifests(
-    request: Request,
-    dataset: str,
-    include: Include = "ok",
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-) -> Page[Manifest]:
+async def list_manifests(request: Request, dataset: str, asked: Annotated[RowsQuery, Query()]) -> Page[Manifest]:
     """Of each row that `/rows` gives for the same question: hashes, licence, weights, seed, sampling, engine, scores,
     each filter's verdict; without its texts."""
-    parts: Parts = request.app.state.parts
-    page = await (await _rows(parts, dataset)).page(after, limit, include)
-    return Page[Manifest].of(
-        [manifest_of(row) for _, row in page.rows], [place for place, _ in page.rows], page.has_more
-    )
+    page = await row_page(request, dataset, asked)
+    return Page[Manifest].of([manifest_of(row) for row in page.rows], page.places, page.has_more)
+
+
+@router.get("/{dataset}/distributions", dependencies=[needs("datasets")], summary="How measures are distributed")
+async def get_distributions(request: Request, dataset: str, wanted: Annotated[Wanted, Query()]) -> Distributions:
+    """Of each measure of the rows that `include` asks for, and of those that keep to the bounds: mean, quantiles and a
+    histogram; and how many rows miss each bound. All rows are read for it, their measures alone."""
+    rows = await _rows(request.app.state.parts, dataset)
+    return await unless_gone(request, distributions(wanted, rows.columns(COLUMNS)))
 
 
 @router.get(
@@ -227,7 +227,7 @@ async def get_card(request: Request, dataset: str) -> Response:
     return MarkdownResponse(await card(source_of(job), (await _rows(parts, dataset)).tables))
 
 
-@router.post("/{dataset}/rows/{row}/replay", dependencies=[needs("datasets")], summary="Make a row again")
+@router.post("/{dataset}/rows/{row:path}/replay", dependencies=[needs("datasets")], summary="Make a row again")
 async def replay_row(request: Request, dataset: str, row: str) -> Replay:
     """Samples one row again, from what it says of itself, and tells whether it comes out the same, and if not where it
     differs and what may be the cause. Nothing is changed. `row` is its `id`; 422 where it holds no explanation."""
@@ -256,7 +256,8 @@ async def export_dataset(
     job = await _ended(parts, dataset)
     asked.check()
     download = DOWNLOADS[asked.format]
-    chunks = download.chunks(source_of(job), asked, (await _rows(parts, dataset)).tables)
+    tables = partial((await _rows(parts, dataset)).tables, bounds=asked)
+    chunks = download.chunks(source_of(job), asked, tables)
     first = await anext(chunks, b"")  # what fails at once has its own status
 
     async def all_chunks() -> AsyncIterator[bytes]:
@@ -287,6 +288,11 @@ async def _ended(parts: Parts, dataset: str) -> Job:
     if job.status not in TERMINAL:
         raise WrongState(f"{job.id} is {job.status}; wait until it has ended, or cancel it (its /rows can be read now)")
     return job
+
+
+async def row_page(request: Request, dataset: str, asked: RowsQuery) -> RowPage:
+    """The page of rows that `/rows` and `/manifests` are about."""
+    return await (await _rows(request.app.state.parts, dataset)).page(asked)
 
 
 async def _rows(parts: Parts, dataset: str) -> DatasetRows:

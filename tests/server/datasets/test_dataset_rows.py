@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from server.datasets.bounds import RowsQuery
+from server.datasets.dataset_rows import DatasetRows
 from server.datasets.datasets import dataset_spec
 from server.engine.protocol import Generation
 from server.errors import EngineRefused, EngineUnavailable, Invalid, ServerError
@@ -147,11 +149,9 @@ def test_a_shard_that_a_retry_replaced_is_looked_up_again(tmp_path: Path, tiny_m
 @pytest.mark.parametrize("after", ["x", "1", "1.", ".1", "-1.0", "1.0.0", "¹.0", "9" * 19 + ".0"])
 def test_a_place_that_is_none_is_refused(after: str, tmp_path: Path, tiny_model_folder: Path) -> None:
     async def scenario(bench: Bench) -> None:
-        from server.datasets.dataset_rows import DatasetRows
-
         job = await bench.dataset(problems=PROBLEMS)
         with pytest.raises(Invalid) as refused:
-            await DatasetRows(job, bench.jobs, bench.storage, bench.datasets).page(after, 10, "ok")
+            await DatasetRows(job, bench.jobs, bench.storage, bench.datasets).page(RowsQuery(after=after))
         assert refused.value.param == "after"
 
     on_bench(tmp_path, tiny_model_folder, Moody(), scenario)

@@ -16,11 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from itertools import product
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -92,11 +94,51 @@ def _datasets(page: Page, url: str) -> None:
     page.goto(f"{url}/console/datasets")
 
 
+@cache
+def _scored_dataset(url: str) -> str:
+    """The address of the rows of a dataset whose rows differ, once it is made."""
+    sampling = {"temperature": 1.3, "max_tokens": 24}
+    asked = {
+        "problems": list(map(json.loads, LINES[:45])),
+        "n": 2,
+        "best_of": 4,
+        "sampling": sampling,
+        "measures": True,
+    }
+    made = _called(f"{url}/v1/datasets", asked | {"name": "chains of digits, the best two of four"})
+    while (made := _called(f"{url}/v1/datasets/{made['id']}"))["status"] != "completed":
+        time.sleep(0.2)
+    return f"{url}/console/datasets/{made['id']}/rows"
+
+
+def _called(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(url, data, {"content-type": "application/json"})) as answer:
+        return json.load(answer)
+
+
+def _rows(page: Page, url: str) -> None:
+    page.goto(f"{_scored_dataset(url)}?include=all&min_reward=-3&max_leak=0.4")
+    page.get_by_text("rows match").wait_for()
+    page.locator(".chart canvas").first.wait_for()
+
+
+def _row(page: Page, url: str) -> None:
+    page.goto(_scored_dataset(url))
+    page.locator(".row-id a").first.click()
+    page.get_by_role("button", name="See what the student understood").click()
+    page.locator(".view").wait_for()
+    page.get_by_role("button", name="Make it again").click()
+    page.get_by_text("It came out").wait_for()
+
+
 PAGES: dict[str, Callable[[Page, str], None]] = {
     "try": _try,
     "new-dataset": _new_dataset,
     "dataset": _dataset,
     "datasets": _datasets,
+    "rows": _rows,
+    "row": _row,
     "system": _system,
     "sign-in": _sign_in,
 }

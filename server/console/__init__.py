@@ -8,6 +8,8 @@
     datasets_page.py datasets as they stand, and one of them
     new_dataset_page.py   a dataset from a file, first seen as it is read
     amounts.py       times and sizes in words
+    rows_page.py     the rows of a dataset, filtered, and how their measures are distributed
+    row_page.py      one row: texts, findings, siblings, manifest, made again
     system_page.py   how the service stands, and its keys
     templates/, static/   Jinja2 and what browsers load; static/vendor/ holds what is not ours
 

@@ -107,7 +107,7 @@ async def _pieces(
             yield message(_render(request, "try_delta.html", delta=part))
         else:
             rows.append(part)
-    ranked = [Ranked(row, _trace_of(row)) for row in rank(rows, body.ranking, body.n)]
+    ranked = [Ranked(row, trace_of(row)) for row in rank(rows, body.ranking, body.n)]
     scored = any(each.row.score is not None for each in ranked)
     yield message(_render(request, "try_ranking.html", ranked=ranked, scored=scored))
 
@@ -120,7 +120,7 @@ class Ranked:
     trace: str
 
 
-def _trace_of(row: Explanation) -> str:
+def trace_of(row: Explanation) -> str:
     """What asks for the student's view of a row: of the very tokens that were sampled."""
     known: dict[str, Any] = {name: getattr(row, name) for name in (*OWN, "closed")}
     if row.token_ids is not None:

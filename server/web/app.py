@@ -14,7 +14,17 @@ from fastapi.middleware import Middleware
 from fastapi.routing import APIRoute
 
 from server.configs import ServeConfig
-from server.console import datasets_page, error_pages, new_dataset_page, pages, sign_in, system_page, try_page
+from server.console import (
+    datasets_page,
+    error_pages,
+    new_dataset_page,
+    pages,
+    row_page,
+    rows_page,
+    sign_in,
+    system_page,
+    try_page,
+)
 from server.errors import Invalid
 from server.service import Parts
 from server.web import problems
@@ -85,7 +95,7 @@ def create_app(parts: Parts) -> FastAPI:
     problems.install(app, error_pages.answer)
     for resource in (explanations, scores, datasets, chat, models, files, batches, admin, keys, system, health):
         app.include_router(resource.router)
-    for console in (pages, sign_in, try_page, new_dataset_page, datasets_page, system_page):
+    for console in (pages, sign_in, try_page, new_dataset_page, datasets_page, rows_page, row_page, system_page):
         app.include_router(console.router)
     return app
 

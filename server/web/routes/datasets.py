@@ -185,7 +185,7 @@ async def list_rows(request: Request, dataset: str, asked: Annotated[RowsQuery, 
 
     While it is made, units of problems that are not done are left out; a later look may find rows in between.
     """
-    page = await row_page(request, dataset, asked)
+    page = await page_of_rows(request, dataset, asked)
     answer = Page[Explanation].of(page.rows, page.places, page.has_more)
     return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
@@ -201,7 +201,7 @@ async def get_row(request: Request, dataset: str, row: str, wanted: Annotated[Wa
 async def list_manifests(request: Request, dataset: str, asked: Annotated[RowsQuery, Query()]) -> Page[Manifest]:
     """Of each row that `/rows` gives for the same question: hashes, licence, weights, seed, sampling, engine, scores,
     each filter's verdict; without its texts."""
-    page = await row_page(request, dataset, asked)
+    page = await page_of_rows(request, dataset, asked)
     return Page[Manifest].of([manifest_of(row) for row in page.rows], page.places, page.has_more)
 
 
@@ -290,7 +290,7 @@ async def _ended(parts: Parts, dataset: str) -> Job:
     return job
 
 
-async def row_page(request: Request, dataset: str, asked: RowsQuery) -> RowPage:
+async def page_of_rows(request: Request, dataset: str, asked: RowsQuery) -> RowPage:
     """The page of rows that `/rows` and `/manifests` are about."""
     return await (await _rows(request.app.state.parts, dataset)).page(asked)
 

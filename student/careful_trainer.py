@@ -25,6 +25,7 @@ from student.errors import ConfigError, RltError
 from student.interruption import Interrupted, StopOnSigterm
 from student.models import cast_parameters, move_in, quiet, training_device, whole_or_removed
 from student.optimizer import make_optimizer, schedule_factor
+from student.run_events import noted
 
 
 def _on_a_numbered_cpu(stored: Any, place: str) -> Any:
@@ -157,13 +158,14 @@ class CarefulTrainer(Trainer):
         """Trains to the end, from `checkpoint` on if there is one; raises Interrupted after SIGTERM, Diverged."""
         stop = StopOnSigterm()
         self.add_callback(stop)
-        try:
-            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        finally:
-            stop.restore()
-        if stop.stopped:
-            raise Interrupted(self.state.global_step, self.state.max_steps)
-        self._check_weights()
+        with noted(self):
+            try:
+                self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            finally:
+                stop.restore()
+            if stop.stopped:
+                raise Interrupted(self.state.global_step, self.state.max_steps)
+            self._check_weights()
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """AdamW as TRL makes it, or Muon for the matrices."""

@@ -26,6 +26,7 @@ from student.models import cast_parameters, load_pair, quiet, resolve_dtype, sav
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
+from student.run_files import METRICS
 from student.run_folder import begin, finish, is_finished
 from student.tags import STYLES, Tags
 
@@ -102,7 +103,7 @@ def train(
             ),
             train_dataset=Dataset.from_list(questions.rows),
             processing_class=tokenizer,
-            callbacks=[MetricsFile(out / "metrics.jsonl"), ProgressBar(TITLE)],
+            callbacks=[MetricsFile(out / METRICS), ProgressBar(TITLE)],
         )
     trainer.run(TITLE, config.watch.no_progress_minutes)
     cast_parameters(student, resolve_dtype(config, student.device))

@@ -31,6 +31,7 @@ from student.interruption import Interrupted, StopOnSigterm
 from student.models import quiet, training_device
 from student.reference import load_reference, save_reference
 from student.row_draws import RowDraws, drawing
+from student.run_events import noted
 from student.stalls import NotFinite, Stalled
 from student.vllm_sync import reload_weights_on_cpu
 
@@ -93,14 +94,15 @@ class ResumableGrpo(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         for callback in (stop, stalled, NotFinite()):
             self.add_callback(callback)
         checkpoint = last_checkpoint(Path(self.args.output_dir))
-        try:
-            with quiet():
-                self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        finally:
-            stop.restore()
-            stalled.close()
-        if stop.stopped:
-            raise Interrupted(self.state.global_step, self.state.max_steps)
+        with noted(self):
+            try:
+                with quiet():
+                    self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            finally:
+                stop.restore()
+                stalled.close()
+            if stop.stopped:
+                raise Interrupted(self.state.global_step, self.state.max_steps)
 
     def _send_telemetry(self) -> None:
         """Nobody is told that this trainer was made."""

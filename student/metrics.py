@@ -1,6 +1,5 @@
 """What a training run tells while it runs: metrics.jsonl in its folder, and one progress bar with the time left."""
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from student.run_files import append, keep_until
 
 _SUMMARY = "train_runtime"
 """A log entry with this key repeats, at the end of a run, what is known already."""
@@ -29,11 +30,7 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Keeps the entries up to the step that the run goes on from."""
         if state.is_world_process_zero:
-            kept = [line for line in self._lines() if _step(line) <= state.global_step]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            writing = self.path.with_name(self.path.name + ".partial")
-            writing.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            writing.replace(self.path)
+            keep_until(self.path, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Has the last step logged, wherever it falls."""
@@ -50,19 +47,7 @@ class MetricsFile(TrainerCallback):
         """Appends one entry."""
         if state.is_world_process_zero and logs and _SUMMARY not in logs:
             values = {name: _number(value) for name, value in logs.items() if name != "num_tokens"}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **values}, allow_nan=False) + "\n")
-
-    def _lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-
-
-def _step(line: str) -> float:
-    """The step of an entry; infinite for a line cut short by a kill."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf
+            append(self.path, {"step": state.global_step, **values})
 
 
 def _number(value: Any) -> Any:

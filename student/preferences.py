@@ -26,6 +26,7 @@ from student.config import Config, remember
 from student.configs import PreferenceConfig, SftConfig
 from student.errors import ConfigError, ProblemError
 from student.metrics import MetricsFile, ProgressBar
+from student.run_files import METRICS
 from student.sft import TokenRow, longest, rows_digest
 
 
@@ -200,7 +201,7 @@ def _train(
             args=options,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            callbacks=[MetricsFile(out / "metrics.jsonl"), ProgressBar("distill")],
+            callbacks=[MetricsFile(out / METRICS), ProgressBar("distill")],
         )
         trainer.run(last_checkpoint(out))
     trainer.save_into(out, dtype)

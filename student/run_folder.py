@@ -12,9 +12,7 @@ from typing import Any
 from student import processes
 from student.checkpoints import has_saved
 from student.config import FREE, Config, remember
-
-_REPORT = "report.json"
-_SETTINGS = "settings.json"
+from student.run_files import REPORT, SETTINGS
 
 
 def begin(out: Path, config: Config) -> None:
@@ -22,14 +20,14 @@ def begin(out: Path, config: Config) -> None:
 
     A run that has saved nothing yet binds nobody: it failed early, and its error may have asked for other settings.
     """
-    remember(config, out / _SETTINGS, free=FREE, binding=has_saved(out))
+    remember(config, out / SETTINGS, free=FREE, binding=has_saved(out))
 
 
 def is_finished(out: Path, config: Config) -> bool:
     """Whether `out` holds the finished run of these very settings; raises OutputError where it holds another's."""
-    if not (out / _REPORT).exists():
+    if not (out / REPORT).exists():
         return False
-    remember(config, out / _SETTINGS, free=FREE)
+    remember(config, out / SETTINGS, free=FREE)
     if processes.is_first():
         print(f"{out}: finished already, nothing to do")
     return True
@@ -45,14 +43,14 @@ def finish(out: Path, report: Mapping[str, Any]) -> None:
 
 def add(out: Path, figures: Mapping[str, Any]) -> None:
     """Adds to the report of a finished run, or replaces there, what was found out later."""
-    report = json.loads((out / _REPORT).read_text(encoding="utf-8"))
+    report = json.loads((out / REPORT).read_text(encoding="utf-8"))
     _write(out, {**report, **figures})
 
 
 def _write(out: Path, report: Mapping[str, Any]) -> None:
-    writing = out / f"{_REPORT}.partial"
+    writing = out / f"{REPORT}.partial"
     writing.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    writing.replace(out / _REPORT)
+    writing.replace(out / REPORT)
 
 
 def _shown(value: Any) -> str:

@@ -29,6 +29,7 @@ from student.config import Config, remember
 from student.configs import LoraConfig, SftConfig
 from student.errors import ProblemError
 from student.metrics import MetricsFile, ProgressBar
+from student.run_files import METRICS
 
 IGNORED = -100
 """The label of a token that the loss does not count."""
@@ -94,7 +95,7 @@ def train_sft(
             train_dataset=_dataset(used),
             processing_class=tokenizer,
             peft_config=peft_config(lora),
-            callbacks=[MetricsFile(out / "metrics.jsonl"), ProgressBar(title)],
+            callbacks=[MetricsFile(out / METRICS), ProgressBar(title)],
         )
         trainer.run(last_checkpoint(out))
     trainer.save_into(out, dtype)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from student.careful_trainer import Diverged
+from student.run_events import note
 
 STALLED = 70
 """Exit status of a run without progress."""
+NOTING_SECONDS = 10.0
+"""How long the folder is waited for: it may be what hangs."""
 
 
 class NotFinite(TrainerCallback):
@@ -58,7 +62,8 @@ class Stalled(TrainerCallback):
         """Begins to watch."""
         self._since = time.monotonic()
         if self._seconds:
-            threading.Thread(target=self._watch, args=(state,), name="stalled", daemon=True).start()
+            watch = (Path(str(args.output_dir)), state)
+            threading.Thread(target=self._watch, args=watch, name="stalled", daemon=True).start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Progress."""
@@ -74,16 +79,24 @@ class Stalled(TrainerCallback):
         """Ends the watch; for callers whose training raised, harmless twice."""
         self._over.set()
 
-    def _watch(self, state: TrainerState) -> None:
+    def _watch(self, out: Path, state: TrainerState) -> None:
         while (left := self._since + self._seconds - time.monotonic()) > 0:
             if self._over.wait(left):
                 return
+        minutes = self._seconds / 60
+        reason = (
+            f"no step has ended for {minutes:g} minutes (watch.no_progress_minutes), the last was {state.global_step} "
+            f"of {state.max_steps}"
+        )
         print(
-            f"rlt {self._verb}: no step has ended for {self._seconds / 60:g} minutes (watch.no_progress_minutes), the "
-            f"last was {state.global_step} of {state.max_steps}; below is what every thread is doing. The same command "
-            "goes on from the last checkpoint",
+            f"rlt {self._verb}: {reason}; below is what every thread is doing. The same command goes on from the last "
+            "checkpoint",
             file=sys.stderr,
         )
         faulthandler.dump_traceback(all_threads=True)
         sys.stderr.flush()
+        details = {"reason": reason, "watch": {"no_progress_minutes": minutes}}
+        noting = threading.Thread(target=note, args=(out, "stalled", state.global_step), kwargs=details, daemon=True)
+        noting.start()
+        noting.join(NOTING_SECONDS)
         os._exit(STALLED)

@@ -56,7 +56,8 @@ class GrpoConfig(GrpoSettings):
 
 
 class WatchSettings(ProgressWatch):
-    """When a training run stops by itself. As in the paper, no figure stops it unless a threshold is set."""
+    """When a training run stops by itself, and what it shows. As in the paper, no figure stops it unless a threshold is
+    set."""
 
     leak_rise: float | None = Field(None, gt=0, le=1)
     """Save and stop where the reward rises and with it the share of explanations that leak, by this much (of 1)."""
@@ -64,6 +65,8 @@ class WatchSettings(ProgressWatch):
     """The same for the largest KL of an explanation's token (rkl/max), in nats."""
     window: int = Field(20, gt=0)
     """Log entries whose means are compared: the first of this start, and the last."""
+    sample_steps: int = Field(10, ge=0)
+    """Steps between two looks at what is sampled: some explanations go to samples.jsonl; 0 keeps none."""
 
 
 class TrainConfig(ProblemSource, ModelSettings):
@@ -88,7 +91,7 @@ class TrainConfig(ProblemSource, ModelSettings):
     lora: LoraConfig | None = None
     """Train an adapter and merge it at the end; any of its settings turns it on."""
     watch: WatchSettings = WatchSettings()
-    """When it stops by itself."""
+    """When it stops by itself, and what it shows meanwhile."""
     tracker: Tracker = "tensorboard"
     """Where metrics go, besides metrics.jsonl in the output folder."""
 

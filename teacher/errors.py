@@ -28,10 +28,10 @@ class RowDiffers(TeacherError):
 
 
 class RewardHacked(TeacherError):
-    """A watchdog of `rlt train` paused the run."""
+    """A watchdog of `rlt train` paused the run; `where` is what to read before it goes on."""
 
-    def __init__(self, step: int, steps: int, reason: str) -> None:
+    def __init__(self, step: int, steps: int, reason: str, where: str) -> None:
         super().__init__(
-            f"paused after step {step} of {steps}, saved: {reason}; read some explanations (`rlt explain` takes the "
-            "checkpoint as --teacher), then run the same command to go on, or begin anew with a larger reward.kl_weight"
+            f"paused after step {step} of {steps}, saved: {reason}; read some explanations ({where}), then run the "
+            "same command to go on, or begin anew with a larger reward.kl_weight"
         )

@@ -25,7 +25,7 @@ from student.explanations import Score
 from student.grpo import ResumableGrpo
 from student.rewards import group_spread
 from student.scoring.scorer import Scorer
-from teacher.held_out import Asked, BestCheckpoint, held_out_reward
+from teacher.held_out import Asked, BestCheckpoint, explain_held_out
 from teacher.read_ahead import Group, ReadAhead, generate_by_group
 from teacher.reward_model import Draft, RewardModel
 from teacher.sampled_logps import sampled_logps
@@ -123,9 +123,11 @@ class TeacherTrainer(ResumableGrpo):
         reward: StudentReward,
         prompt_ids: Mapping[str, list[int]],
         held_out: Sequence[Asked] = (),
+        on_held_out: Callable[[int, Sequence[Rollout]], None] = lambda step, rollouts: None,
         **trl: Any,
     ) -> None:
         self._held_out = held_out
+        self._on_held_out = on_held_out
         self._trl_logps: list[Tensor] | None = None
         self._sampled_logps: list[Tensor] | None = None
         self._student_ahead: ReadAhead | None = None
@@ -254,11 +256,15 @@ class TeacherTrainer(ResumableGrpo):
         return logps_BT
 
     def _held_out_reward(self) -> float:
-        """The mean reward on the held-out problems; each process takes as many of them as the others."""
+        """The mean reward on the held-out problems, whose explanations `on_held_out` gets to see; each process takes as
+        many of them as the others."""
         accelerator = self.accelerator
         share = len(self._held_out) // accelerator.num_processes
         asked = self._held_out[accelerator.process_index :: accelerator.num_processes][:share]
-        rewards = held_out_reward(asked, self._reward.model, self._sample, self.args.per_device_train_batch_size)
+        found = explain_held_out(asked, self._reward.model, self._sample, self.args.per_device_train_batch_size)
+        rollouts = [Rollout(draft, score) for draft, score in found]
+        self._on_held_out(self.state.global_step, rollouts)
+        rewards = [rollout.score.reward for rollout in rollouts]
         mean: Tensor = accelerator.gather(torch.tensor([_mean(rewards)], device=accelerator.device)).mean()
         return mean.item()
 

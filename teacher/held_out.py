@@ -17,10 +17,12 @@ from pathlib import Path
 from torch import Tensor
 
 from student.errors import OutputError
+from student.explanations import Score
 from student.models import whole_or_removed
+from student.run_files import HELD_OUT
 from teacher.reward_model import Draft, RewardModel
 
-FILE = "held_out.jsonl"
+FILE = HELD_OUT
 BEST = "best"
 _TRAINER_ONLY = (
     "optimizer.*",
@@ -50,9 +52,11 @@ Sampler = Callable[[list[list[int]]], tuple[list[list[int]], list[Tensor]]]
 """One completion a prompt, and its tokens' log-probabilities by the policy, at least as many, shape (E,)."""
 
 
-def held_out_reward(asked: Sequence[Asked], model: RewardModel, sample: Sampler, at_once: int) -> list[float]:
-    """The reward of one explanation of each problem, `at_once` sampled together."""
-    rewards: list[float] = []
+def explain_held_out(
+    asked: Sequence[Asked], model: RewardModel, sample: Sampler, at_once: int
+) -> list[tuple[Draft, Score]]:
+    """One explanation of each problem with its score, `at_once` sampled together."""
+    found: list[tuple[Draft, Score]] = []
     for start in range(0, len(asked), at_once):
         some = asked[start : start + at_once]
         completions, logps = sample([each.prompt_ids for each in some])
@@ -60,8 +64,8 @@ def held_out_reward(asked: Sequence[Asked], model: RewardModel, sample: Sampler,
             Draft(each.question, each.solution, model.teacher_format.cut(ids), logps_T[: len(ids)])
             for each, ids, logps_T in zip(some, completions, logps, strict=True)
         ]
-        rewards += [score.reward for score in model.scores(drafts)]
-    return rewards
+        found += zip(drafts, model.scores(drafts), strict=True)
+    return found
 
 
 class BestCheckpoint:

@@ -25,6 +25,7 @@ from student.models import load_pair, quiet, resolve_dtype, training_settings
 from student.problem_files import read_problems
 from student.problems import Problem
 from student.reading import StudentFormat
+from student.run_files import METRICS
 from student.run_folder import begin, finish, is_finished
 from student.scoring.opening import open_scorer
 from student.scoring.protocol import PassageScorer
@@ -34,6 +35,7 @@ from teacher.grpo import Observer, StudentReward, TeacherTrainer
 from teacher.held_out import Asked, asked_of
 from teacher.prompts import TeacherFormat
 from teacher.reward_model import RewardModel, refuse_exact_kl
+from teacher.samples import SampleFile
 from teacher.watchdogs import RewardHacking, leak_share
 
 
@@ -99,21 +101,23 @@ def train(
     refuse_beyond_context(prompts.ids, config.rollout, context_tokens(teacher.config))
     trained, held_out = set_aside(prompts, config)
     model = RewardModel(teacher_format, student_format, student, config.reward)
+    samples = SampleFile(Path(config.out), config.watch.sample_steps)
     watchers = [leak_share, *observers] if config.watch.leak_rise is not None else observers
-    reward = StudentReward(model, watchers)
-    hacking = RewardHacking(config.watch)
+    reward = StudentReward(model, [*watchers, samples])
+    hacking = RewardHacking(config)
     with quiet(), making_trainer(config.rollout):
         trainer = TeacherTrainer(
             reward=reward,
             prompt_ids=prompts.ids,
             held_out=held_out,
+            on_held_out=samples.held_out,
             draw_by_row=config.rollout.draws == "sample",
             model=teacher,
             args=trl_config(config, teacher),
             peft_config=peft_config(config.lora),
             train_dataset=trained,
             processing_class=tokenizer,
-            callbacks=[hacking, MetricsFile(Path(config.out) / "metrics.jsonl"), ProgressBar("train")],
+            callbacks=[hacking, samples, MetricsFile(Path(config.out) / METRICS), ProgressBar("train")],
         )
     trainer.run("train", config.watch.no_progress_minutes)
     hacking.raise_if_stopped(trainer.state)

@@ -9,12 +9,15 @@ student/measures/leaks.py's to say.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from student.measures.leaks import LEAKY, find_leaks, leak_score
-from teacher.configs import WatchSettings
+from student.run_events import note
+from student.run_files import SAMPLES
+from teacher.configs import TrainConfig
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout
 
@@ -50,9 +53,10 @@ class RewardHacking(TrainerCallback):
     The means over the first and the last `window` log entries since the run was started are compared.
     """
 
-    def __init__(self, settings: WatchSettings) -> None:
+    def __init__(self, config: TrainConfig) -> None:
         self.reason: str | None = None
-        self._settings = settings
+        self._config = config
+        self._settings = config.watch
         self._seen: list[_Sight] = []
 
     def on_log(
@@ -72,9 +76,19 @@ class RewardHacking(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def raise_if_stopped(self, state: TrainerState) -> None:
-        """Raises RewardHacked where the run was stopped before its end."""
-        if self.reason is not None and state.global_step < state.max_steps:
-            raise RewardHacked(state.global_step, state.max_steps, self.reason)
+        """Notes in the run's folder that it was stopped before its end and raises RewardHacked, where it was."""
+        if self.reason is None or state.global_step >= state.max_steps:
+            return
+        out = Path(self._config.out)
+        note(out, "paused", state.global_step, reason=self.reason, watch=self._settings.model_dump())
+        raise RewardHacked(state.global_step, state.max_steps, self.reason, " and ".join(self._to_read(out)))
+
+    def _to_read(self, out: Path) -> list[str]:
+        """Where explanations are to be had. Checkpoints of an adapter are no models, which `rlt explain` would take."""
+        found = [f"{out / SAMPLES} holds some of this run"] if self._settings.sample_steps else []
+        if self._config.lora is None:
+            found.append("`rlt explain` takes the checkpoint as --teacher")
+        return found or ["set watch.sample_steps, and the run keeps some"]
 
     def _judged(self) -> str | None:
         window = self._settings.window

@@ -118,7 +118,7 @@ def test_nothing_to_train_on_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_training_lowers_the_loss_and_leaves_only_the_model_and_its_log(
+def test_training_lowers_the_loss_and_leaves_only_the_model_and_its_logs(
     pair: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path: Path
 ) -> None:
     model, tokenizer = pair
@@ -129,11 +129,13 @@ def test_training_lowers_the_loss_and_leaves_only_the_model_and_its_log(
     assert [entry["step"] for entry in metrics(tmp_path)] == list(range(1, 31))
     saved = load_model(str(tmp_path), CPU)
     assert all(torch.equal(one, other) for one, other in zip(saved.parameters(), model.parameters(), strict=True))
-    files = {"config.json", "generation_config.json", "model.safetensors", "metrics.jsonl", "training.json"}
+    files = {"config.json", "generation_config.json", "model.safetensors", "training.json"}
     assert {file.name for file in tmp_path.iterdir()} == files | {
         "tokenizer.json",
         "tokenizer_config.json",
         "chat_template.jinja",
+        "events.jsonl",
+        "metrics.jsonl",
     }
 
 
@@ -205,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_with_one_error_before_anything_is_saved
         next(model.parameters())[50] = float("nan")
     with pytest.raises(Diverged, match=r"diverged in step 1: the loss is nan; lower learning_rate \(0.001\)"):
         train_sft(model, tokenizer, ROWS, tmp_path, config(save_steps=1))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "training.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "metrics.jsonl", "training.json"]
 
 
 def test_weights_that_break_in_a_step_with_a_finite_loss_are_not_saved(
@@ -335,4 +337,4 @@ def test_a_disk_that_is_full_leaves_no_half_written_model_or_checkpoint(
             train_sft(*pair, ROWS, tmp_path, config(save_steps=save_steps))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "training.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "metrics.jsonl", "training.json"]

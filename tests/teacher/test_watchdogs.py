@@ -1,10 +1,12 @@
 """Training stops by itself where it goes wrong, saved where that makes sense, and says what it saw."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from student.models import load_model, load_pair
 from student.problems import Problem
 from student.scoring.scorer import Scorer
 from student.stalls import STALLED
-from teacher.configs import WatchSettings
+from teacher.configs import TrainConfig, WatchSettings
 from teacher.errors import RewardHacked
 from teacher.grpo import Rollout
 from teacher.prompts import Explained
@@ -30,9 +32,14 @@ LAUNCHED = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 """What tells a process that it is one of several."""
 
 
+def events(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+
+
 def judged(watch: WatchSettings, *entries: tuple[float, float, float], step: int = 5) -> str | None:
     """What is said after these entries (reward, leaks, largest KL) of a run of ten steps."""
-    dog, control = RewardHacking(watch), TrainerControl()
+    config = settings(Path("model"), Path("out")).model_copy(update={"watch": watch})
+    dog, control = RewardHacking(config), TrainerControl()
     state = TrainerState(max_steps=10, global_step=step)
     for reward, leaks, kl_max in entries:
         dog.on_log(TrainingArguments(), state, control, {"reward": reward, LEAKS: leaks, "rkl/max": kl_max})
@@ -92,11 +99,32 @@ def test_a_paused_run_has_saved_and_the_same_command_goes_on(
     with pytest.raises(RewardHacked, match=r"paused after step \d+ of 12, saved: the reward rose") as stopped:
         run(tiny_model_folder, tiny_problems, config)
     step = int(str(stopped.value).split()[3])
+    assert "samples.jsonl holds some of this run and `rlt explain` takes the checkpoint" in str(stopped.value)
     assert (tmp_path / "out" / f"checkpoint-{step}" / "reference.safetensors").exists()
     calm = config.model_copy(update={"watch": WatchSettings()})
     trainer = run(tiny_model_folder, tiny_problems, calm)
     assert trainer.state.global_step == 12
+    started, paused, again = events(tmp_path / "out")
+    assert [(each["event"], each["step"]) for each in (started, paused, again)] == [
+        ("started", 0), ("paused", step), ("started", step),
+    ]  # fmt: skip
+    assert paused["reason"] in str(stopped.value)
+    assert (paused["watch"]["leak_rise"], paused["watch"]["kl_tail_rise"]) == (1e-9, 1e-9)
     assert [entry["step"] for entry in trainer.state.log_history if "reward" in entry] == list(range(1, 13))
+
+
+def test_nobody_is_sent_to_explain_with_a_checkpoint_that_holds_an_adapter_alone(tmp_path: Path) -> None:
+    config = settings(tmp_path, tmp_path, reference_sync_steps=0)
+    watch = {"kl_tail_rise": 1.0, "window": 1}
+    for more, where in (({}, f"({tmp_path / 'samples.jsonl'} holds"), ({"sample_steps": 0}, "(set watch.sample_steps")):
+        lora = TrainConfig.model_validate({**config.model_dump(), "lora": {"rank": 4}, "watch": {**watch, **more}})
+        dog, state = RewardHacking(lora), TrainerState(max_steps=10, global_step=2)
+        for reward, kl_max in ((-3, 5), (0, 9)):
+            dog.on_log(TrainingArguments(), state, TrainerControl(), {"reward": reward, "rkl/max": kl_max})
+        with pytest.raises(RewardHacked) as stopped:
+            dog.raise_if_stopped(state)
+        assert where in str(stopped.value)
+        assert "rlt explain" not in str(stopped.value)
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_is_applied(
@@ -111,6 +139,9 @@ def test_a_gradient_that_is_no_number_stops_before_it_is_applied(
         train(teacher, tokenizer, student, tiny_problems, config)
     assert all(torch.isfinite(each).all() for each in teacher.parameters())
     assert [folder.name for folder in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
+    failed = events(tmp_path / "out")[-1]
+    assert (failed["event"], failed["step"]) == ("failed", 2)
+    assert failed["reason"].startswith("Diverged: training diverged in step 3")
 
 
 def test_a_run_that_hangs_ends_with_the_stack_of_every_thread(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -140,3 +171,6 @@ def test_a_run_that_hangs_ends_with_the_stack_of_every_thread(tiny_model_folder:
     assert ended.returncode == STALLED
     assert "no step has ended for 0.05 minutes (watch.no_progress_minutes), the last was 0 of 4" in ended.stderr
     assert "in never_answers" in ended.stderr
+    stalled = events(tmp_path / "out")[-1]
+    assert (stalled["event"], stalled["watch"]) == ("stalled", {"no_progress_minutes": 0.05})
+    assert stalled["reason"] in ended.stderr

@@ -120,7 +120,7 @@ def _called(url: str, body: Any = None) -> Any:
 def _rows(page: Page, url: str) -> None:
     page.goto(f"{_scored_dataset(url)}?include=all&min_reward=-3&max_leak=0.4")
     page.get_by_text("rows match").wait_for()
-    page.locator(".chart canvas").first.wait_for()
+    page.locator(".curve canvas").first.wait_for()
 
 
 def _row(page: Page, url: str) -> None:
@@ -132,6 +132,16 @@ def _row(page: Page, url: str) -> None:
     page.get_by_text("It came out").wait_for()
 
 
+def _training(page: Page, url: str) -> None:
+    page.goto(f"{url}/console/training")
+
+
+def _run(page: Page, url: str) -> None:
+    _training(page, url)
+    page.get_by_role("link", name="rlt_teacher").first.click()
+    page.locator(".curve canvas").last.wait_for()
+
+
 PAGES: dict[str, Callable[[Page, str], None]] = {
     "try": _try,
     "new-dataset": _new_dataset,
@@ -139,6 +149,8 @@ PAGES: dict[str, Callable[[Page, str], None]] = {
     "datasets": _datasets,
     "rows": _rows,
     "row": _row,
+    "training": _training,
+    "run": _run,
     "system": _system,
     "sign-in": _sign_in,
 }
@@ -185,7 +197,7 @@ def serving() -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "student.cli", "serve", "--port", str(port), "--data", data]
-        service = subprocess.Popen([*command, "--engine", "transformers", "--name", "worker-1"])
+        service = subprocess.Popen([*command, "--engine", "transformers", "--name", "worker-1", "--runs", "demo"])
         try:
             _await_ready(service, url)
             yield url

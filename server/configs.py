@@ -162,6 +162,8 @@ class ServeConfig(ServiceConfig):
     """What one caller may ask for, and how much the service takes on."""
     dry_run: DryRunSettings = DryRunSettings()
     """What a dry run of a dataset tries, and for how long."""
+    runs: str | None = None
+    """Folder under which training runs are shown (console, `/v1/admin/runs`); it is only read, and no link followed."""
     shutdown_seconds: float = Field(20, gt=0)
     """How long requests may go on after SIGTERM."""
 

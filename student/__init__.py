@@ -17,6 +17,7 @@ evaluation    sampling a student's solutions and grading them; evaluate.py, grad
 retention     what a student still solves of a second suite after training; retention.py on compare.py
 manifest      where a row is from and what was found of it, without its texts; manifests.py
 card          what a dataset says of itself, for people and for the hub; cards/
+run           a training in its folder, whose files run_files.py lists; read while it goes on by run_reading/
 estimate      what a job will take, with an interval, from a pilot of some of its problems; estimates.py
 replay        a row beside the same row made again; replays.py
 verb          a word after `rlt`; cli.py, its settings in configs.py

@@ -173,7 +173,7 @@ def remember(config: Config, path: Path, *, free: Sequence[str] = (), binding: b
 
 
 def _refuse_others(values: dict[str, Any], path: Path, free: Sequence[str]) -> None:
-    old, new = _flat(_saved(path)), _flat(values)
+    old, new = flat(_saved(path)), flat(values)
     differing = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     changed = sorted(name for name in differing if not _is_free(name, free))
     if changed:
@@ -193,14 +193,14 @@ def _saved(path: Path) -> dict[str, Any]:
     return values
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def flat(values: dict[str, Any]) -> dict[str, Any]:
     """Nested settings by their dotted names.
 
-    >>> _flat({"steps": 1, "reward": {"kl_weight": 3}})
+    >>> flat({"steps": 1, "reward": {"kl_weight": 3}})
     {'steps': 1, 'reward.kl_weight': 3}
     """
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        nested = _flat(value) if isinstance(value, dict) else {}
-        flat.update({f"{name}.{inner}": each for inner, each in nested.items()} or {name: value})
-    return flat
+        nested = flat(value) if isinstance(value, dict) else {}
+        found.update({f"{name}.{inner}": each for inner, each in nested.items()} or {name: value})
+    return found

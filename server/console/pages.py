@@ -63,6 +63,7 @@ class Entry:
 NAVIGATION = (
     Entry("/console/try", "Try"),
     Entry("/console/datasets", "Datasets"),
+    Entry("/console/training", "Training"),
     Entry("/console/system", "System"),
 )
 """In the order in which people see it; the first is where /console leads."""

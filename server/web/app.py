@@ -23,6 +23,7 @@ from server.console import (
     rows_page,
     sign_in,
     system_page,
+    training_page,
     try_page,
 )
 from server.errors import Invalid
@@ -43,6 +44,7 @@ from server.web.routes import (
     health,
     keys,
     models,
+    runs,
     scores,
     system,
 )
@@ -67,9 +69,22 @@ TAGS = {
     "models": "What is served.",
     "files": "OpenAI's files: inputs and outputs of batches, problems of datasets.",
     "batches": "OpenAI's batches, over the same jobs as datasets.",
-    "admin": "Another teacher or adapter while serving; who works on jobs.",
+    "admin": "Another teacher or adapter while serving; who works on jobs; runs of training.",
     "health": "Whether the service lives, and could serve now.",
 }
+
+CONSOLE = (
+    pages,
+    sign_in,
+    try_page,
+    new_dataset_page,
+    datasets_page,
+    rows_page,
+    row_page,
+    training_page,
+    system_page,
+)
+"""Where two paths match, the first is asked."""
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -93,9 +108,9 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts, app.state.gate, app.state.metrics = parts, gate, metrics
     app.state.stopping, app.state.dry_run = asyncio.Event(), asyncio.Lock()
     problems.install(app, error_pages.answer)
-    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, keys, system, health):
+    for resource in (explanations, scores, datasets, chat, models, files, batches, admin, keys, system, runs, health):
         app.include_router(resource.router)
-    for console in (pages, sign_in, try_page, new_dataset_page, datasets_page, rows_page, row_page, system_page):
+    for console in CONSOLE:
         app.include_router(console.router)
     return app
 

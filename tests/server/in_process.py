@@ -42,12 +42,17 @@ class Script:
 
 
 def in_app(
-    folder: Path, scenario: Scenario, host: str = "127.0.0.1", script: Script | None = None, **limits: Any
+    folder: Path,
+    scenario: Scenario,
+    host: str = "127.0.0.1",
+    script: Script | None = None,
+    runs: str | None = None,
+    **limits: Any,
 ) -> None:
     """Runs a scenario with a client of the application, which listens (as far as it knows) on `host`."""
 
     async def run() -> None:
-        config = ServeConfig(data=str(folder), host=host, limits=Limits(**limits))
+        config = ServeConfig(data=str(folder), host=host, runs=runs, limits=Limits(**limits))
         async with parts_without_models(config, script) as parts:
             transport = httpx.ASGITransport(create_app(parts))
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
@@ -83,9 +88,11 @@ class Served:
 
 
 @contextmanager
-def on_a_port(folder: Path, script: Script | None = None, works: bool = False, **limits: Any) -> Iterator[Served]:
+def on_a_port(
+    folder: Path, script: Script | None = None, works: bool = False, runs: str | None = None, **limits: Any
+) -> Iterator[Served]:
     """The application, served as `rlt serve` does; datasets are worked on where that is asked for."""
-    config = ServeConfig(data=str(folder), limits=Limits(**limits))
+    config = ServeConfig(data=str(folder), runs=runs, limits=Limits(**limits))
     ready, found = threading.Event(), []  # type: ignore[var-annotated]
 
     async def run(listener: socket.socket) -> None:

@@ -1,6 +1,6 @@
 """Does RL on right answers need a cold start, and is the RLT's the better one? In the harder toy world (bundles.py).
 
-    python -m benchmarks.coldstart                      # five seeds, about eight minutes of one core each
+    python -m benchmarks.coldstart                      # five seeds, about seven minutes of one core each
     python -m benchmarks.coldstart --seeds 1 --out toy
 
 Everybody has the same steps of RL on right answers (`rlt coldstart`), on the same problems; what differs is where it
@@ -15,8 +15,8 @@ And does an explanation's reward tell what a student learns from it? The base's 
 put into as many files by the rank of their reward, a student is distilled on each, and rank is held against accuracy,
 of whole solutions and of single digits (Spearman).
 
-Accuracy is on held-out problems, sampled at temperature 1. Prints means over seeds with 95 % t-intervals. A run that
-was stopped goes on.
+Accuracy is on held-out problems, sampled at temperature 1. Prints what each seed did, then means over seeds with 95 %
+t-intervals. A run that was stopped goes on.
 """
 
 import json
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.toy import asked, by_problem, write_rows
+from benchmarks.toy import asked, by_problem, difference, write_rows
 from student.coldstart import main as coldstart
 from student.evaluate import Generation
 from student.explanations import Explanation, read_explanations
@@ -178,6 +178,32 @@ def right_answers(chain: Chain, name: str) -> float:
     return sum(shares) * grpo.prompts_per_step * grpo.group_size
 
 
+def each_seed(results: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> str:
+    """Solutions right before RL and after it and the right answers that RL saw, a column a seed, as Markdown.
+
+    The last line is by how much RL ends better from the RLT's student than from the base, paired by seed.
+    """
+    lines = [f"| RL begins at | {' | '.join(f'seed {seed}' for seed in seeds)} |", "|---" * (len(seeds) + 1) + "|"]
+    for name in (ALONE, *STARTS):
+        cells = [
+            f"{before_rl(result, name):.3f} → {after_rl(result, name):.3f} ({result['right_answers_seen'][name]:,.0f})"
+            for result in results
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    ahead = [after_rl(result, "rlt_teacher") - after_rl(result, ALONE) for result in results]
+    return "\n".join([*lines, "", f"rlt_teacher less {ALONE} after RL: {difference(ahead)}"])
+
+
+def before_rl(result: Mapping[str, Any], name: str) -> float:
+    """Solutions right of what RL begins at."""
+    return float(result["solutions"]["base" if name == ALONE else name])
+
+
+def after_rl(result: Mapping[str, Any], name: str) -> float:
+    """Solutions right where RL that began there ends."""
+    return float(result["solutions"][name + AFTER])
+
+
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy before and after RL, and by rank, as Markdown."""
     lines = [
@@ -221,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = given.made(one_seed)
     seconds = np.mean([result["cpu_seconds"] for result in results])
     print(f"seeds {given.seeds.start} to {given.seeds.stop - 1}, {seconds:.0f} CPU-seconds a seed")
+    print(each_seed(results, given.seeds))
+    print()
     print(table(results))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.coldstart import RANKS, STARTS, digits_right, rank_name, ranked, table
+from benchmarks.coldstart import RANKS, STARTS, digits_right, each_seed, rank_name, ranked, table
 from student.evaluate import Generation
 from tests.toy_rows import scored_row
 
@@ -44,3 +44,11 @@ def test_the_table_has_means_and_intervals_over_seeds() -> None:
     lines = table([result(0.5), result(0.7)]).splitlines()
     assert "| rlt_teacher | 0.000 ± 0.000 | 0.600 ± 1.271 | 0.500 ± 0.000 | 0.500 ± 0.000 | 3 ± 0 |" in lines
     assert lines[-1] == "| Spearman | 0.50 ± 0.00 | 1.00 ± 0.00 |"
+
+
+def test_each_seed_has_a_column_and_the_difference_is_paired() -> None:
+    lines = each_seed([result(0.5), result(0.7)], [3, 4]).splitlines()
+    assert lines[0] == "| RL begins at | seed 3 | seed 4 |"
+    assert "| rlt_teacher | 0.000 → 0.500 (3) | 0.000 → 0.700 (3) |" in lines
+    # As above: t(0.975, 1) = 12.706 times a standard error of 0.1.
+    assert lines[-1] == "rlt_teacher less alone after RL: +.600 (-.671 to +1.871)"

@@ -5,7 +5,7 @@
     forms.py         what a form holds as the body of the REST call that it stands for
     sign_in.py       a key for a session
     try_page.py      an explanation as it is written, and the student's view of it: heat.py, words.py
-    datasets_page.py datasets as they stand, and one of them
+    datasets_page.py datasets as they stand, and one of them; its card: card_view.py
     new_dataset_page.py   a dataset from a file, first seen as it is read
     amounts.py       times and sizes in words
     rows_page.py     the rows of a dataset, filtered, and how their measures are distributed

@@ -6,12 +6,12 @@ new_dataset_page.py.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
+from server.console.card_view import blocks
 from server.console.pages import onwards, page, page_router
 from server.datasets.bounds import RowsQuery
 from server.datasets.exports import OUR_ROWS, TRAINERS, ExportQuery
@@ -55,7 +55,6 @@ OUR_PURPOSES = {
     "folder": "a zip for the Hugging Face hub: all rows, manifests, card",
 }
 COLD_START = "SFT, then RL on other problems: two folders that share no question"
-_PICTURE = re.compile(r"!\[([^\]]*)\]\(data:[^)]*\)")
 
 
 @router.get("/datasets", dependencies=[needs("datasets")])
@@ -111,9 +110,9 @@ async def export(request: Request, dataset: str, asked: Annotated[ExportQuery, Q
 
 @router.get("/datasets/{dataset}/card", dependencies=[needs("datasets")])
 async def card(request: Request, dataset: str) -> Response:
-    """The card as text, without its pictures."""
+    """The card, without its pictures."""
     text = bytes((await get_card(request, dataset)).body).decode()
-    return page(request, "dataset_card.html", text=_PICTURE.sub(r"(picture: \1)", text), dataset_id=dataset)
+    return page(request, "dataset_card.html", blocks=list(blocks(text)))
 
 
 @router.get("/datasets/{dataset}/card.md", dependencies=[needs("datasets")])

@@ -1,15 +1,17 @@
 """Forms of the Datasets pages without a browser: whose they are, how long they may be, which request they stand for."""
 
+import re
 from pathlib import Path
 
 import httpx
 import pytest
 
+from server.console.datasets_page import SHOWN_DATASETS
 from server.console.new_dataset_page import asked_for
 from server.errors import Invalid
 from server.service import Parts
 from tests.server.console.test_pages import form_token, sign_in
-from tests.server.in_process import in_app
+from tests.server.in_process import Script, in_app
 
 
 def test_a_form_with_a_file_must_come_from_our_page_and_is_bounded(tmp_path: Path) -> None:
@@ -43,6 +45,22 @@ def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path) -> None:
             assert "datasets" in refused.text
 
     in_app(tmp_path, scenario)
+
+
+def test_a_long_list_of_datasets_is_walked_page_by_page(tmp_path: Path, tiny_model_folder: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        problem = {"problems": [{"question": "1 + 1?", "solution": "2"}]}
+        made = [(await client.post("/v1/datasets", json=problem)).json()["id"] for _ in range(SHOWN_DATASETS + 1)]
+        seen, path = [], "/console/datasets"
+        while path:
+            shown = (await client.get(path)).text
+            assert "every 2s" in shown  # nobody works on them yet
+            seen += re.findall(r'<tr id="(\w+)">', shown)
+            older = re.search(r'href="([^"]+)">Older ones', shown)
+            path = older[1] if older else ""
+        assert seen == made[::-1]
+
+    in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))
 
 
 def test_the_form_is_the_body_of_the_request() -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from server.console.datasets_page import SHOWN_DATASETS
 from server.console.new_dataset_page import asked_for
+from server.datasets.dataset_requests import checked_spec
 from server.errors import Invalid
 from server.service import Parts
+from server.state.ids import new_id
+from server.wire import DatasetRequest
 from tests.server.console.test_pages import form_token, sign_in
 from tests.server.in_process import Script, in_app
 
@@ -49,8 +52,9 @@ def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path) -> None:
 
 def test_a_long_list_of_datasets_is_walked_page_by_page(tmp_path: Path, tiny_model_folder: Path) -> None:
     async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
-        problem = {"problems": [{"question": "1 + 1?", "solution": "2"}]}
-        made = [(await client.post("/v1/datasets", json=problem)).json()["id"] for _ in range(SHOWN_DATASETS + 1)]
+        body = DatasetRequest(source="owner/name")
+        spec = (await checked_spec(parts, body)).model_dump(mode="json")
+        made = [(await parts.jobs.create("dataset", spec, new_id("ds_"))).id for _ in range(SHOWN_DATASETS + 1)]
         seen, path = [], "/console/datasets"
         while path:
             shown = (await client.get(path)).text

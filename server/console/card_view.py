@@ -1,7 +1,7 @@
 """The card of a dataset as HTML: the Markdown that our cards are made of, and no more; all else stays text.
 
-Read are headings, tables, lists, fenced code, paragraphs; in a line code and links to https. Pictures, which stand in
-the card as data and which a page may not load, are named; the front matter is shown as it is.
+Read are headings, tables, lists, fenced code, paragraphs; in a line code and links to https. The front matter is shown
+as it is. Pictures are left out: they stand in the card as data, which a page may not load.
 """
 
 import re
@@ -13,7 +13,6 @@ from markupsafe import Markup, escape
 
 from server.console.pages import exact
 
-_PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _CODE_OR_LINK = re.compile(r"`([^`]+)`|\[([^\]]+)\]\((https://[^)\s]+)\)")
 _SUMMARY = re.compile(r"<details><summary>(.*)</summary>")
 
@@ -48,7 +47,7 @@ def blocks(card: str) -> Iterator[Block]:
 
 
 def _shows(text: str) -> bool:
-    return bool(text.strip()) and text.strip() != "</details>" and not text.startswith("# ")
+    return bool(text.strip()) and text.strip() != "</details>" and not text.startswith(("# ", "!["))
 
 
 def _block(text: str) -> Block:
@@ -72,14 +71,14 @@ def _cells(line: str) -> list[Markup]:
 
 
 def inline(text: str) -> Markup:
-    """A line: code, links and the names of pictures; what else looks like HTML or Markdown stays text.
+    """A line: code and links; what else looks like HTML or Markdown stays text.
 
-    >>> inline('`a<b` and [x](https://y.z/) ![p](data:image/png;base64,AA) <i>')
-    Markup('<code>a&lt;b</code> and <a href="https://y.z/">x</a> (picture: p) &lt;i&gt;')
+    >>> inline('`a<b` and [x](https://y.z/) <i>')
+    Markup('<code>a&lt;b</code> and <a href="https://y.z/">x</a> &lt;i&gt;')
     >>> inline('[x](javascript:alert) [y](https://a"b)')
     Markup('[x](javascript:alert) <a href="https://a&#34;b">y</a>')
     """
-    plain = _SUMMARY.sub(r"\1", _PICTURE.sub(r"(picture: \1)", text))
+    plain = _SUMMARY.sub(r"\1", text)
     made, after = [], 0
     for found in _CODE_OR_LINK.finditer(plain):
         made.append(escape(plain[after : found.start()]))

@@ -6,7 +6,10 @@ seen by then is told, and that it is not all. Nothing is kept.
 
 import asyncio
 import json
+import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +21,10 @@ from server.service import Parts
 from server.web.answering import the_teachers
 from server.wire import DatasetRequest, Preview, PreviewedFault, PreviewedProblem
 from student.problems import Problem
+from student.rows import Row
 from student.tags import STYLES
 
 READ_SECONDS = 20.0
-READ_AT_A_TIME = 1000
-"""Problems between two looks at the clock."""
 SHOWN_PROBLEMS = 5
 SHOWN_FAULTS = 100
 SHOWN_CHARACTERS = 1000
@@ -38,12 +40,16 @@ async def preview(parts: Parts, body: DatasetRequest) -> Preview:
     with TemporaryDirectory() as folder:
         inline = problem_chunks(body.problems or ())
         rows = await open_source(body, inline, parts.files, Path(folder), limits_of(parts).local_sources)
-        reader = ProblemReader(rows, body.columns, tags, faults)
-        first, whole = await _read(reader.usable(body.limit))
+        timely = Timely(rows.rows, READ_SECONDS)
+        reader = ProblemReader(replace(rows, rows=iter(timely)), body.columns, tags, faults)
+        try:
+            first = await asyncio.to_thread(_read, reader.usable(body.limit))
+        finally:
+            timely.end()  # the thread goes on where the caller has left
     reader.check_rows()
     return Preview(
         intake=reader.summary(),
-        whole=whole,
+        whole=timely.whole,
         columns=list(reader.columns),
         fields=dict(reader.intake.columns),
         problems=list(map(_shown, first)),
@@ -64,19 +70,32 @@ class Faults:
             self.first.append(PreviewedFault(row=number, reason=reason, text=_cut(text)))
 
 
-async def _read(problems: Iterator[Problem]) -> tuple[list[Problem], bool]:
-    """The first problems, and whether all the others were read too before the time was over."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + READ_SECONDS
-    first = await asyncio.to_thread(lambda: list(islice(problems, SHOWN_PROBLEMS)))
-    while loop.time() < until:
-        if not await asyncio.to_thread(_count, problems):
-            return first, True
-    return first, False
+class Timely:
+    """Rows until the time is over: by the row, since a million of them may hold one problem."""
+
+    def __init__(self, rows: Iterator[Row], seconds: float) -> None:
+        self.whole = True
+        self._rows = rows
+        self._until = time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows; `whole` says afterwards whether these were all."""
+        for row in self._rows:
+            if time.monotonic() > self._until:
+                self.whole = False
+                return
+            yield row
+
+    def end(self) -> None:
+        """No more of them."""
+        self._until = 0.0
 
 
-def _count(problems: Iterator[Problem]) -> int:
-    return sum(1 for _ in islice(problems, READ_AT_A_TIME))
+def _read(problems: Iterator[Problem]) -> list[Problem]:
+    """The first problems; the others are read for the counts."""
+    first = list(islice(problems, SHOWN_PROBLEMS))
+    deque(problems, maxlen=0)
+    return first
 
 
 def _shown(problem: Problem) -> PreviewedProblem:

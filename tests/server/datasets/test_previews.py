@@ -1,5 +1,6 @@
 """Previews: how a source is read and which rows are bad, before anything is made of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from server.datasets import previews
 from server.service import Parts
+from student.rows import Row, RowSource
 from tests.server.in_process import Script, in_app
 
 CSV = """Frage,problem,solution,final_answer,source
@@ -77,12 +79,20 @@ def test_a_file_without_one_usable_row_is_told_and_one_without_rows_is_refused(
 def test_a_source_that_takes_long_is_told_of_so_far(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(previews, "READ_SECONDS", 0.0)
+    def rows() -> Iterator[Row]:
+        while True:
+            yield 1, {"question": "1 + 1?", "solution": "x" * 2000}
+
+    async def endless(*asked: object) -> RowSource:
+        return RowSource("endless", "JSONL", rows())
+
+    monkeypatch.setattr(previews, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(previews, "open_source", endless)
 
     async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
-        problems = [{"question": f"{number} + 1?", "solution": "x" * 2000} for number in range(9)]
-        told = await previewed(client, problems=problems)
-        assert (told["whole"], told["intake"]["rows"]) == (False, 5)
+        told = await previewed(client, source="owner/name")
+        assert not told["whole"]
+        assert told["intake"]["repeated"] == told["intake"]["rows"] - 1
         assert told["problems"][0]["solution"] == "x" * 1000 + "…"
 
     in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))

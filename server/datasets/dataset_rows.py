@@ -75,7 +75,7 @@ class DatasetRows:
         """The next `limit` rows behind the place `after`; raises Invalid where that is none."""
         first, skipped = (0, 0) if asked.after is None else _place(asked.after)
         found: list[tuple[str, Explanation]] = []
-        async for unit in self._units(first):
+        async for unit in self._units(first, failed=asked.include == "failed"):
             if not len(asked.places(await self._table(unit, COLUMNS))):
                 continue  # found out in a tenth of the time that the texts take
             start, most = skipped if unit.number == first else 0, asked.limit + 1 - len(found)
@@ -125,10 +125,10 @@ class DatasetRows:
             f"{self._job.id} has no row {row_id[:80]!r} (problem_id-sample); it may not be made yet, see its /rows"
         )
 
-    async def _units(self, first: int) -> AsyncIterator[Unit]:
-        """Units that have rows, from number `first` on."""
+    async def _units(self, first: int, failed: bool = False) -> AsyncIterator[Unit]:
+        """Units that have rows, or failed ones, from number `first` on."""
         after = first - 1
-        while units := await self._jobs.units(self._job.id, after):
+        while units := await self._jobs.units(self._job.id, after, failed=failed):
             after = units[-1].number
             for unit in units:
                 if unit.shard is not None or unit.status == "failed":

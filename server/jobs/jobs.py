@@ -160,9 +160,12 @@ class Jobs:
             found = list((await session.scalars(wanted)).all())
         return found[:limit], len(found) > limit
 
-    async def units(self, job_id: str, after: int = -1, limit: int = 100) -> list[Unit]:
-        """The next units after number `after` that somebody has begun, by number; those with a shard hold rows."""
+    async def units(self, job_id: str, after: int = -1, limit: int = 100, failed: bool = False) -> list[Unit]:
+        """The next units after number `after` that somebody has begun, by number, or of these only the ones with failed
+        rows; those with a shard hold rows."""
         wanted = select(Unit).where(Unit.job_id == job_id, Unit.number > after).order_by(Unit.number).limit(limit)
+        if failed:
+            wanted = wanted.where(Unit.failed > 0)
         async with self._database.reading() as session:
             return list((await session.scalars(wanted)).all())
 

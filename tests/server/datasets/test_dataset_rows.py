@@ -88,6 +88,8 @@ def test_rows_of_a_unit_that_failed_as_a_whole_are_told_with_its_reason(
             (f"{number} + 1?", sample, "its unit failed: it broke") for number in (2, 3) for sample in (0, 1)
         ]
         assert len(await bench.rows(job, "ok")) == 6
+        await bench.storage.delete("jobs/ds_1/shards/0-1.parquet")
+        assert await bench.rows(job, "failed") == failed  # which are looked for where there are some
 
     on_bench(tmp_path, tiny_model_folder, Moody(), scenario)
 
@@ -131,7 +133,7 @@ def test_a_shard_that_a_retry_replaced_is_looked_up_again(tmp_path: Path, tiny_m
         await bench.storage.delete(str(listed[1].shard))
         fresh = bench.jobs.units
 
-        async def stale(job_id: str, after: int = -1, limit: int = 100) -> list[Unit]:
+        async def stale(job_id: str, after: int = -1, limit: int = 100, failed: bool = False) -> list[Unit]:
             return (
                 [unit for unit in listed if unit.number > after] if limit == 100 else await fresh(job_id, after, limit)
             )

@@ -1,7 +1,7 @@
 """The page of one row: its texts, what was found of it, its siblings, its manifest, and whether it can be made again.
 
-GET /v1/datasets/{id}/rows/{row} and POST of its /replay. What the student understood is asked of POST /v1/scores by the
-same piece that the Try page shows (try_page.py): a row keeps no values of its tokens.
+GET /v1/datasets/{id} and its /rows/{row}, POST of that row's /replay. What the student understood is asked of POST
+/v1/scores by the same piece that the Try page shows (try_page.py): a row keeps no values of its tokens.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from server.console.words import MEASURE_NAMES, figure, row_findings
 from server.errors import Invalid
 from server.service import Parts
 from server.web.access import needs
-from server.web.routes.datasets import get_row, replay_row
+from server.web.routes.datasets import get_dataset, get_row, replay_row
 
 router = page_router()
 ELSEWHERE = {"score", "measures", "verdicts"}
@@ -36,7 +36,7 @@ async def row_page(request: Request, dataset: str, row: str) -> Response:
     return page(
         request,
         "row.html",
-        dataset=dataset,
+        dataset=await get_dataset(request, dataset),
         found=found,
         row=found.row,
         findings=row_findings(found.row),

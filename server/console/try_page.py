@@ -125,8 +125,7 @@ def trace_of(row: Explanation) -> str:
     known: dict[str, Any] = {name: getattr(row, name) for name in (*OWN, "closed")}
     if row.token_ids is not None:
         known["token_ids"] = list(row.token_ids)
-    if row.tags is not None:
-        known["tags"] = row.tags
+    known |= {name: value for name in ("tags", "answer") if (value := getattr(row, name)) is not None}
     return ScoreRequest.model_validate(known | EVERYTHING).model_dump_json(exclude_unset=True)
 
 

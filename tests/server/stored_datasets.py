@@ -21,10 +21,14 @@ def row(problem: int, sample: int = 0, **values: Any) -> Explanation:
 
 
 async def store_dataset(
-    parts: Parts, units: Sequence[Sequence[Explanation]], status: str = "completed", name: str = "ds_stored"
+    parts: Parts,
+    units: Sequence[Sequence[Explanation]],
+    status: str = "completed",
+    name: str = "ds_stored",
+    title: str = "t",
 ) -> str:
-    """Stores the rows, a shard a unit, and gives the dataset's id."""
-    request = DatasetRequest(source="a/b", score=True, name="stored")
+    """Stores the rows, a shard a unit, and gives the dataset's id, which is `name`; `title` is for people."""
+    request = DatasetRequest(source="a/b", score=True, name=title)
     spec = dataset_spec(request, "t", "rlt", 32, False).model_dump(mode="json")
     job = await parts.jobs.create("dataset", spec, name)
     rows = [each for unit in units for each in unit]

@@ -54,7 +54,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The application with one dataset that has ended and one that runs, without models, for all tests here."""
     with on_a_port(tmp_path_factory.mktemp("rows")) as found:
         for units, status, name in ((UNITS, "completed", "ds_done"), ([[LONG, ODD]], "running", "ds_running")):
-            asyncio.run_coroutine_threadsafe(store_dataset(found.parts, units, status, name), found.loop).result(60)
+            stored = store_dataset(found.parts, units, status, name, title=XSS)
+            asyncio.run_coroutine_threadsafe(stored, found.loop).result(60)
         yield found
 
 
@@ -161,7 +162,6 @@ def test_pages_follow_each_other_and_a_row_leads_to_those_beside_it(served: Serv
     shown = page.get_by_role("region", name="Text of the explanation")
     assert shown.text_content() == SPACED
     expect(page.locator("dl.facts").get_by_text(UNITS[0][51].id)).to_be_visible()
-    assert serious(page) == []
     harmless(watched, served.url)
 
 

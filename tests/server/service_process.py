@@ -15,7 +15,7 @@ import httpx
 from server.state.database import Database
 from server.state.keys import Keys
 
-START_SECONDS = 120
+START_SECONDS = 300
 END_SECONDS = 60
 
 
@@ -62,6 +62,7 @@ class Service:
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
+        self.end(signal.SIGKILL)
         raise AssertionError(f"the service is not ready:\n{self.output()}")
 
     def output(self) -> str:

@@ -1,4 +1,4 @@
-"""The Try page in a real browser, against a live service whose teacher a real vLLM runs and whose student scores."""
+"""The Try page in a real browser, against a live service that explains and scores; on a vLLM it is in test_live.py."""
 
 import json
 import time
@@ -14,13 +14,10 @@ from server.console.pages import TEMPLATES
 from server.console.try_page import View
 from server.wire import ScoreResponse, TokenScore
 from student.explanations import Score
-from tests.server.conftest import service_of
 from tests.server.console.conftest import Watched
 from tests.server.console.test_browser import serious
 from tests.server.in_process import Script, Served, on_a_port
 from tests.server.service_process import Service
-
-pytestmark = pytest.mark.vllm
 
 XSS = """<script>document.title='hurt'</script><img src=x onerror="document.title='hurt'">'"><b hx-get="/x">{{ 7*7 }}"""
 PROBLEM = {
@@ -30,19 +27,10 @@ PROBLEM = {
 FIELDS = ("logp", "teacher_logp", "kl"), ("logp", "blind_logp", "gain")
 
 
-@pytest.fixture(scope="module")
-def live(vllm_url: str, servable_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service on vLLM with a student, for all tests of this module."""
-    settings = {"engine": "vllm", "engine_urls": [vllm_url]}
-    started = service_of(servable_model_folder, tmp_path_factory.mktemp("try"), settings, {}).start()
-    yield started
-    assert started.end() == 0, started.output()
-
-
 @pytest.fixture
-def page(live: Service, watched: Watched) -> Page:
+def page(service: Service, watched: Watched) -> Page:
     """The Try page, open."""
-    watched.page.goto(f"{live.url}/console/try")
+    watched.page.goto(f"{service.url}/console/try")
     return watched.page
 
 
@@ -81,13 +69,13 @@ def unlike(shown: list[list[float | None]], said: list[list[float | None]]) -> l
 
 
 def test_an_explanation_streams_in_and_its_heat_map_is_what_the_api_says(
-    live: Service, watched: Watched, page: Page
+    service: Service, watched: Watched, page: Page
 ) -> None:
     ask(page)
     view = page.locator(".view")
     expect(view).to_have_count(1)
     [trace] = traces(page)
-    with live.client() as client:
+    with service.client() as client:
         said = client.post("/v1/scores", json=trace).raise_for_status().json()
     explanation = view.locator(".tokens[data-kind=explanation]")
     solution = view.locator(".tokens[data-kind=solution]").first
@@ -104,7 +92,7 @@ def test_an_explanation_streams_in_and_its_heat_map_is_what_the_api_says(
     assert solution.text_content() == PROBLEM["solution"]
     credits = [float(text.replace("−", "-")) for text in explanation.locator(".credit").all_text_contents()]
     assert credits == [pytest.approx(step["credit"], abs=0.006) for step in steps]
-    assert watched.outside(live.url) == []
+    assert watched.outside(service.url) == []
     assert watched.said == []
     assert serious(page) == []
 
@@ -168,7 +156,7 @@ def test_an_explanation_of_ones_own_is_read_with_its_white_space(page: Page) -> 
     assert "".join(words.evaluate_all("all => all.map(each => each.textContent)")) == own
 
 
-def test_what_anybody_types_stays_text_in_every_field(live: Service, watched: Watched, page: Page) -> None:
+def test_what_anybody_types_stays_text_in_every_field(service: Service, watched: Watched, page: Page) -> None:
     ask(page, question=XSS, solution=XSS)
     expect(page.locator(".view")).to_have_count(1)
     assert page.locator(".tokens[data-kind=solution]").first.text_content() == XSS
@@ -181,11 +169,11 @@ def test_what_anybody_types_stays_text_in_every_field(live: Service, watched: Wa
     page.locator("#model").evaluate("(model, text) => { model.options[0].value = text; }", XSS)
     page.get_by_role("button", name="Explain").click()
     expect(page.get_by_role("alert")).to_contain_text("<script>")
-    page.goto(f"{live.url}/console/{XSS.replace('#', '')}?next={XSS}")
+    page.goto(f"{service.url}/console/{XSS.replace('#', '')}?next={XSS}")
     expect(page.get_by_role("alert")).to_be_visible()
     assert page.title() != "hurt"
     assert page.locator("script:not([src]), img[src=x], [hx-get='/x'], [onerror]").count() == 0
-    assert watched.outside(live.url) == []
+    assert watched.outside(service.url) == []
     assert [said for said in watched.said if "404" not in said] == []
 
 
@@ -248,7 +236,7 @@ def long_answer(tokens: int) -> ScoreResponse:
     return ScoreResponse(score=score, explanation_tokens=read, solution_tokens=solution, **who)
 
 
-def test_an_explanation_of_20_000_tokens_can_be_walked_through(live: Service, watched: Watched, page: Page) -> None:
+def test_an_explanation_of_20_000_tokens_can_be_walked_through(service: Service, watched: Watched, page: Page) -> None:
     answer = long_answer(20_000)
     text = "".join(token.text for token in answer.explanation_tokens or ())
     view = View(answer, [], explanation_rows(text, answer), solution_cells(answer), long=True)

@@ -1,11 +1,10 @@
-"""A vLLM of the service's own: new weights and adapters, a start after a death, no process left behind."""
+"""A vLLM of the service's own: new weights and adapters, a start after a death; no process is left behind
+(tests/server/console/test_live.py: not by `kill -9` of the service either)."""
 
 import asyncio
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -231,37 +230,6 @@ def test_weights_that_another_process_exchanged_are_not_taken_back(
 async def collect(stream: Any) -> None:
     async for _ in stream:
         pass
-
-
-SERVICE = """
-import asyncio, sys
-from pathlib import Path
-from server.configs import EngineSettings
-from server.engine.opening import open_engine
-async def serve():
-    settings = EngineSettings(teacher=sys.argv[1], engine="vllm", device="cpu", threads=1)
-    async with open_engine(settings, Path(sys.argv[2])) as engine:
-        await engine.health()
-        print("ready", flush=True)
-        await asyncio.sleep(1000)
-asyncio.run(serve())
-"""
-
-
-@vllm
-@slow
-def test_kill_9_of_the_service_leaves_no_process(servable_model_folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SERVICE, str(servable_model_folder), str(tmp_path)]
-    service = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert service.stdout is not None
-    try:
-        assert service.stdout.readline() == b"ready\n", (tmp_path / "vllm.log").read_text()
-        processes = psutil.Process(service.pid).children(recursive=True)
-        assert {"VLLM::EngineCore", "VLLM::Worker"} <= {process.name() for process in processes}
-    finally:
-        service.kill()
-        service.wait()
-    assert not left_after_a_moment(processes)
 
 
 @vllm

@@ -98,9 +98,9 @@ def test_a_dataset_loses_no_row_while_service_and_worker_are_killed(
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_a_dataset_loses_no_row_while_its_engine_is_killed_and_comes_back(
-    database_url: str, start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str]
+    start_service: StartService, start_worker: StartWorker, submit: Callable[[Service], str]
 ) -> None:
-    service = start_service(units=0, student=None, environment={"RLT_DATABASE_URL": database_url}, **JOB_SETTINGS)
+    service = start_service(units=0, student=None, **JOB_SETTINGS)
     worker = start_worker(service, "first", engine="vllm")
     dataset = submit(service)
     until(service, dataset, lambda found: found["status"] == "running")

@@ -33,8 +33,8 @@ bench: setup  ## measure the scorer against the reference algorithm, into benchm
 consumers: setup  ## load every export with its real consumer, each in its own environment: 10 GB (ARGS="verl axolotl")
 	@.venv/bin/python -m scripts.consumers $(ARGS)
 
-test: setup  ## run every test (ARGS="-k reward")
-	@$(VENV) pytest $(ARGS)
+test: setup  ## run every test, a process a core (ARGS="-k reward")
+	@$(VENV) pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 check: lint types test  ## everything that CI checks: lint, types, tests
 

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network, and a tiny model made as `rlt scratch` makes them."""
+"""What all tests share: one thread, no network, a tiny model made as `rlt scratch` makes them; who runs beside whom."""
 
 import os
 
@@ -13,6 +13,7 @@ os.environ.update(
 )
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from student.models import save_pair
 from student.problems import Problem
 from student.scratch import make_scratch
 from tests.scratch_models import small_model
+from tests.sharing_out import Groups, longest_first
 
 torch.set_num_threads(1)
 
@@ -49,3 +51,15 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small_model(folder, hidden_size=32, heads=4)
     save_pair(*make_scratch(config, TINY_PROBLEMS), folder)
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes begin with what takes longest, so that they end together."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Several processes are given groups of tests."""
+    return Groups(config, log)

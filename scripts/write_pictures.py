@@ -164,7 +164,7 @@ def main() -> None:
         sys.exit("write_pictures: no chromium is on the path; install one (apt-get install chromium)")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     PICTURES.mkdir(exist_ok=True)
-    with serving() as url, sync_playwright() as playwright:
+    with serving("--runs", "demo") as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         for name, prepare in PAGES.items():
             for width_name, width in WIDTHS.items():
@@ -189,15 +189,15 @@ def picture(browser: Browser, url: str, prepare: Callable[[Page, str], None], wi
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The address of a service of the demo's teacher, which ends with this."""
+def serving(*options: str) -> Iterator[str]:
+    """The address of a service, of the demo's teacher unless the options name another, which ends with this."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "student.cli", "serve", "--port", str(port), "--data", data]
-        service = subprocess.Popen([*command, "--engine", "transformers", "--name", "worker-1", "--runs", "demo"])
+        service = subprocess.Popen([*command, "--engine", "transformers", "--name", "worker-1", *options])
         try:
             _await_ready(service, url)
             yield url

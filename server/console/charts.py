@@ -125,7 +125,7 @@ def _short(value: float | None) -> float | None:
 
 def _best(run: Run) -> list[Mark]:
     best = [each for each in run.held_out if each.best][-1:]
-    return [Mark(each.step, "good", f"best checkpoint, held-out reward {each.reward:.3f}") for each in best]
+    return [Mark(each.step, "good", "best checkpoint") for each in best]
 
 
 def _mark(event: RunEvent) -> Mark | None:

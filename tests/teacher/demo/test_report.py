@@ -26,7 +26,7 @@ from teacher.demo.results import (
 )
 from teacher.demo.settings import read_recipe
 from teacher.demo.world import STYLES, Style
-from tests.teacher.demo.test_ablations import candidate
+from tests.toy_rows import scored_row
 
 HOSTILE = '<script>alert("1 & 2")</script>'
 SHARES: dict[Style, float] = dict.fromkeys(STYLES, 1 / len(STYLES))
@@ -216,6 +216,6 @@ def test_a_correlation_of_one_value_is_none() -> None:
 
 
 def test_the_reward_of_a_style_is_the_mean_of_its_explanations() -> None:
-    # Both rows are complete; rSS and rKL of a candidate are its sample number.
-    found = reward_by_style([candidate("a", 1, -1.0), candidate("a", 3, -2.0)])
+    rows = [scored_row("a", number, reward, rss=number, rkl=number) for number, reward in ((1, -1.0), (3, -2.0))]
+    found = reward_by_style(rows)
     assert found == {"complete": StyleReward(share=1.0, reward=-1.5, rss=2.0, rkl=2.0)}

@@ -80,8 +80,11 @@ class RewardHacking(TrainerCallback):
         if self.reason is None or state.global_step >= state.max_steps:
             return
         out = Path(self._config.out)
-        note(out, "paused", state.global_step, reason=self.reason, watch=self._settings.model_dump())
+        note(out, "paused", state.global_step, reason=self.reason, watch=self._thresholds())
         raise RewardHacked(state.global_step, state.max_steps, self.reason, " and ".join(self._to_read(out)))
+
+    def _thresholds(self) -> dict[str, float]:
+        return self._settings.model_dump(include={"leak_rise", "kl_tail_rise", "window"}, exclude_none=True)
 
     def _to_read(self, out: Path) -> list[str]:
         """Where explanations are to be had. Checkpoints of an adapter are no models, which `rlt explain` would take."""

@@ -109,7 +109,7 @@ def test_a_paused_run_has_saved_and_the_same_command_goes_on(
         ("started", 0), ("paused", step), ("started", step),
     ]  # fmt: skip
     assert paused["reason"] in str(stopped.value)
-    assert (paused["watch"]["leak_rise"], paused["watch"]["kl_tail_rise"]) == (1e-9, 1e-9)
+    assert paused["watch"] == {"leak_rise": 1e-9, "kl_tail_rise": 1e-9, "window": 1}
     assert [entry["step"] for entry in trainer.state.log_history if "reward" in entry] == list(range(1, 13))
 
 

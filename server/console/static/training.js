@@ -5,6 +5,7 @@
   const COLOURS = 8;
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
   const HEIGHT = 220;
+  const LABEL_ROWS = 5;
   const held = document.getElementById("charts");
   const live = document.getElementById("live");
   const charts = new Map();
@@ -52,16 +53,17 @@
   function mark(plot) {
     for (const old of plot.over.querySelectorAll(".mark")) old.remove();
     const { min, max } = plot.scales.x;
-    for (const each of marks) {
-      if (each.step < min || each.step > max) continue;
+    marks.forEach((each, place) => {
+      if (each.step < min || each.step > max) return;
       const element = document.createElement("div");
       element.className = `mark ${each.kind}`;
       element.style.left = `${plot.valToPos(each.step, "x")}px`;
       const text = document.createElement("span");
       text.textContent = each.text;
+      text.style.top = `${(place % LABEL_ROWS) * 1.3}rem`; // so that none lies over its neighbour
       element.append(text);
       plot.over.append(element);
-    }
+    });
   }
 
   function said(chart, steps) {

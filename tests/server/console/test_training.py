@@ -114,6 +114,9 @@ def test_watchdog_best_checkpoint_and_the_ways_a_run_ends_are_marked_and_told(
     expect(marks.filter(has_text="watchdog")).to_have_count(1)
     expect(marks.filter(has_text="best checkpoint")).to_have_count(1)
     expect(marks.filter(has_text="went on from here")).to_have_count(1)
+    labels = [mark.bounding_box() or {} for mark in marks.locator("span").all()]
+    tops = [label["y"] for label in labels]
+    assert len(set(tops)) == len(tops) >= 3  # the watchdog fired at the step from which the run then went on
     told = page.locator(".events")
     expect(told).to_contain_text(f"step {paused['step']}: paused: {paused['reason']}")
     expect(told).to_contain_text("watch.leak_rise 1e−09")

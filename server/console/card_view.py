@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from server.console.pages import exact
 
 _CODE_OR_LINK = re.compile(r"`([^`]+)`|\[([^\]]+)\]\((https://[^)\s]+)\)")
-_SUMMARY = re.compile(r"<details><summary>(.*)</summary>")
+_LEFT_OUT = ("# ", "![", "<details>", "</details>")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def blocks(card: str) -> Iterator[Block]:
 
 
 def _shows(text: str) -> bool:
-    return bool(text.strip()) and text.strip() != "</details>" and not text.startswith(("# ", "!["))
+    return bool(text.strip()) and not text.strip().startswith(_LEFT_OUT)
 
 
 def _block(text: str) -> Block:
@@ -78,12 +78,11 @@ def inline(text: str) -> Markup:
     >>> inline('[x](javascript:alert) [y](https://a"b)')
     Markup('[x](javascript:alert) <a href="https://a&#34;b">y</a>')
     """
-    plain = _SUMMARY.sub(r"\1", text)
     made, after = [], 0
-    for found in _CODE_OR_LINK.finditer(plain):
-        made.append(escape(plain[after : found.start()]))
+    for found in _CODE_OR_LINK.finditer(text):
+        made.append(escape(text[after : found.start()]))
         code, name, address = found.groups()
         template = Markup("<code>{0}</code>") if code else Markup('<a href="{1}">{0}</a>')
         made.append(template.format(code or name, address))
         after = found.end()
-    return Markup("").join([*made, escape(plain[after:])])
+    return Markup("").join([*made, escape(text[after:])])

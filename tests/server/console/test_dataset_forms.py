@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,9 +13,15 @@ from server.datasets.dataset_requests import checked_spec
 from server.errors import Invalid
 from server.service import Parts
 from server.state.ids import new_id
+from server.state.tables import Job
 from server.wire import DatasetRequest
 from tests.server.console.test_pages import form_token, sign_in
 from tests.server.in_process import Script, in_app
+
+
+async def spec_of(parts: Parts) -> dict[str, Any]:
+    """What a job is told that shall make a dataset."""
+    return (await checked_spec(parts, DatasetRequest(source="owner/name"))).model_dump(mode="json")
 
 
 def test_a_form_with_a_file_must_come_from_our_page_and_is_bounded(tmp_path: Path) -> None:
@@ -38,7 +45,7 @@ def test_a_form_with_a_file_must_come_from_our_page_and_is_bounded(tmp_path: Pat
     in_app(tmp_path, scenario, body_bytes=1000, upload_bytes=10_000)
 
 
-def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path) -> None:
+def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path, tiny_model_folder: Path) -> None:
     async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
         _, key = await parts.keys.create("laptop", ("explain",))
         await sign_in(client, key)
@@ -46,14 +53,25 @@ def test_pages_of_datasets_need_a_key_for_datasets(tmp_path: Path) -> None:
             refused = await client.get(path)
             assert refused.status_code == 403
             assert "datasets" in refused.text
+        _, key = await parts.keys.create("desktop", ("datasets",))
+        await sign_in(client, key)
+        assert (await client.get("/console/datasets")).status_code == 200
+        ended = await parts.jobs.create("dataset", await spec_of(parts), new_id("ds_"))
+        await parts.jobs.request_cancel(ended.id)
+        assert (await client.get(f"/console/datasets/{ended.id}/export")).status_code == 400  # it is being ended
+        async with parts.database.session() as session:
+            (await session.get_one(Job, ended.id)).status = "cancelled"
+        download = await client.get(f"/console/datasets/{ended.id}/export?format=parquet")
+        assert (download.status_code, download.content[:4]) == (200, b"PAR1")
+        assert f'filename="{ended.id}.parquet"' in download.headers["content-disposition"]
+        assert (await client.get(f"/v1/datasets/{ended.id}/export")).status_code == 401
 
-    in_app(tmp_path, scenario)
+    in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))
 
 
 def test_a_long_list_of_datasets_is_walked_page_by_page(tmp_path: Path, tiny_model_folder: Path) -> None:
     async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
-        body = DatasetRequest(source="owner/name")
-        spec = (await checked_spec(parts, body)).model_dump(mode="json")
+        spec = await spec_of(parts)
         made = [(await parts.jobs.create("dataset", spec, new_id("ds_"))).id for _ in range(SHOWN_DATASETS + 1)]
         seen, path = [], "/console/datasets"
         while path:

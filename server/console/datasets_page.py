@@ -1,8 +1,8 @@
 """The Datasets pages: all of them as they stand, and one with its progress, failures, downloads and card.
 
 GET /v1/datasets and /v1/datasets/{id}, asked again and again while there is something to see; POST .../cancel and
-.../retry, DELETE of a dataset; GET .../rows of those that failed; GET .../export and .../card. How one is made is
-new_dataset_page.py.
+.../retry, DELETE of a dataset; GET .../rows of those that failed; GET .../export and .../card; GET /v1/admin/workers,
+of which is said only whether there are any. How one is made is new_dataset_page.py.
 """
 
 import json
@@ -17,6 +17,7 @@ from server.datasets.bounds import RowsQuery
 from server.datasets.exports import OUR_ROWS, TRAINERS, ExportQuery
 from server.state.tables import TERMINAL
 from server.web.access import needs
+from server.web.routes.admin import list_workers
 from server.web.routes.datasets import (
     cancel_dataset,
     delete_dataset,
@@ -130,9 +131,11 @@ async def _list(request: Request, after: str | None) -> dict[str, Any]:
 
 
 async def _standing(request: Request, dataset: Dataset) -> dict[str, Any]:
+    live = dataset.status not in TERMINAL
     return {
         "dataset": dataset,
-        "live": dataset.status not in TERMINAL,
+        "live": live,
+        "nobody": live and not any(worker.alive and worker.units for worker in (await list_workers(request)).data),
         "light": light,
         "share": share,
         "failures": await _failures(request, dataset),

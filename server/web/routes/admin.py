@@ -36,6 +36,8 @@ class WorkerState(Answer):
     id: str
     host: str
     pid: int
+    units: int
+    """Units that it works on at a time; 0: it only takes requests."""
     alive: bool
     """It gave a sign of life within takeover_seconds."""
     started_at: int
@@ -85,6 +87,7 @@ async def list_workers(request: Request) -> WorkerList:
                 id=worker.id,
                 host=worker.host,
                 pid=worker.pid,
+                units=worker.units,
                 alive=worker.heartbeat_at >= dead_before,
                 started_at=worker.started_at,
                 heartbeat_at=worker.heartbeat_at,

@@ -81,6 +81,7 @@ def test_a_long_list_of_datasets_is_walked_page_by_page(tmp_path: Path, tiny_mod
             older = re.search(r'href="([^"]+)">Older ones', shown)
             path = older[1] if older else ""
         assert seen == made[::-1]
+        assert "Nobody works on it" in (await client.get(f"/console/datasets/{made[0]}")).text
 
     in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))
 

@@ -98,6 +98,7 @@ def test_from_a_file_with_bad_rows_to_a_download(served: Served, watched: Watche
     expect(standing).to_contain_text("running")
     expect(standing).to_contain_text("0 of 12 rows")
     expect(standing).to_contain_text("so far")
+    expect(standing).not_to_contain_text("Nobody works")
     served.let_go()
     expect(standing).to_contain_text("completed")
     expect(standing).to_contain_text("12 to train on, 0 failed, 0 dropped")

@@ -25,7 +25,7 @@ demo: setup  ## train a teacher and its students in a toy world; ends with demo/
 
 serve: setup  ## serve the demo's teacher over REST, after making it once (ARGS="--port 8080")
 	@test -f demo/seed-0/models/rlt_teacher/config.json || .venv/bin/rlt demo
-	@.venv/bin/rlt serve $(ARGS)
+	@.venv/bin/rlt serve --runs demo $(ARGS)
 
 bench: setup  ## measure the scorer against the reference algorithm, into benchmarks/results (ARGS="serve": the service)
 	@.venv/bin/rlt bench $(or $(ARGS),score)

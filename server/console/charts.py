@@ -36,7 +36,7 @@ CHARTS = (
     Kind("Length", "tokens", ("explanation/tokens", "completions/mean_length", "completions/max_length")),
     Kind("Styles", "share of explanations", ("style/",)),
     Kind("Seconds a phase", "seconds a step", ("seconds/",)),
-    Kind("Problems that teach", "problems a step", ("problems/", "group/without_spread")),
+    Kind("Problems mixed, solved, without a spread", "a step", ("problems/", "group/without_spread")),
     Kind("Loss", "", ("loss",)),
     Kind("Distance to the reference, entropy", "nats", ("kl", "entropy")),
     Kind("Gradient", "norm", ("grad_norm",)),

@@ -19,6 +19,7 @@ from schemathesis import Case, GenerationMode
 
 from tests.server.conftest import service_of
 from tests.server.service_process import Service
+from tests.student.test_run_reading import run_of
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,10 @@ LONGEST = 16
 @pytest.fixture(scope="module")
 def fuzzed(servable_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose explanations are short."""
-    short = {"limits.max-tokens": LONGEST, "limits.samples": 4, "limits.datasets": 10_000}
-    service = service_of(servable_model_folder, tmp_path_factory.mktemp("fuzzed"), short, {}).start()
+    folder = tmp_path_factory.mktemp("fuzzed")
+    run_of(folder / "runs", metrics=[{"step": 1, "reward": -1.0}])
+    short = {"limits.max-tokens": LONGEST, "limits.samples": 4, "limits.datasets": 10_000, "runs": folder / "runs"}
+    service = service_of(servable_model_folder, folder, short, {}).start()
     service.key = service.create_key()  # what is sent may make another one, and then a service without any is closed
     yield service
     assert service.end() == 0, service.output()
@@ -50,7 +53,8 @@ def known(fuzzed: Service) -> dict[str, str]:
         batch = client.post("/v1/batches", json=asked).json()["id"]
         model = client.get("/v1/models").json()["data"][0]["id"]
         key = client.post("/v1/admin/keys", json={"name": "to be revoked"}).json()["id"]
-    return {"dataset": dataset, "file": file, "batch": batch, "model": model, "key_id": key}
+        run = client.get("/v1/admin/runs").json()["data"][0]["id"]
+    return {"dataset": dataset, "file": file, "batch": batch, "model": model, "key_id": key, "run": run}
 
 
 def test_no_request_makes_the_service_fail(fuzzed: Service, known: dict[str, str]) -> None:

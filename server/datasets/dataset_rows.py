@@ -115,9 +115,9 @@ class DatasetRows:
     async def find(self, row_id: str) -> Explanation:
         """The row with this id, for which the shards are looked through; raises NotFound."""
         async for unit in self._units(0):
-            table = await self._table(unit)
-            if found := rows_of(table.filter(pc.equal(table["id"], row_id))):
-                return found[0]
+            if pc.index((await self._table(unit, ("id",)))["id"], row_id).as_py() >= 0:
+                table = await self._table(unit)
+                return rows_of(table.filter(pc.equal(table["id"], row_id)))[0]
         raise self._no_such(row_id)
 
     def _no_such(self, row_id: str) -> NotFound:

@@ -128,7 +128,9 @@ def test_a_row_stands_between_those_that_keep_to_the_bounds(tmp_path: Path) -> N
             same = [other.id for other in ROWS if other.problem_id == each.problem_id]
             assert [other["id"] for other in found["candidates"]] == same
         assert (await client.get(f"{url}/a%2Fb%20c%231-0")).json()["row"]["question"] == "?"
+        assert (await client.post(f"{url}/a%2Fb%20c%231-0/replay")).status_code == 503  # found; no teacher
         missing = await client.get(f"{url}/p0-9")
+        assert (await client.post(f"{url}/p0-9/replay")).status_code == 404
         assert (missing.status_code, "p0-9" in missing.text) == (404, True)
 
     in_app(tmp_path, scenario)

@@ -85,7 +85,7 @@ def _new_dataset(page: Page, url: str) -> None:
 def _dataset(page: Page, url: str) -> None:
     _new_dataset(page, url)
     page.get_by_role("button", name="Create the dataset").click()
-    page.get_by_text("completed").wait_for()
+    page.get_by_text("completed").wait_for(timeout=1000 * READY_SECONDS)
     page.get_by_role("button", name="Show the card").click()
     page.get_by_role("region", name="The card").wait_for()
 

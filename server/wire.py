@@ -429,7 +429,9 @@ class Preview(Answer):
     whole: bool
     """Whether the source was read to its end; the counts of one that takes longer are those so far."""
     columns: list[str]
-    """Of the first row."""
+    """Of the first row: the first 500, without names that are over 1,000 characters or hold half a surrogate pair."""
+    unlisted_columns: int
+    """How many more it has."""
     fields: dict[str, str]
     """The column of each field of a problem, in the first that can be used."""
     problems: list[PreviewedProblem]

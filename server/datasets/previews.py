@@ -25,6 +25,7 @@ from student.rows import Row
 from student.tags import STYLES
 
 READ_SECONDS = 20.0
+SHOWN_COLUMNS = 500
 SHOWN_PROBLEMS = 5
 SHOWN_FAULTS = 100
 SHOWN_CHARACTERS = 1000
@@ -47,11 +48,13 @@ async def preview(parts: Parts, body: DatasetRequest) -> Preview:
         finally:
             timely.end()  # the thread goes on where the caller has left
     reader.check_rows()
+    columns = [name for name in reader.columns[:SHOWN_COLUMNS] if _cut(name) == name]
     return Preview(
         intake=reader.summary(),
         whole=timely.whole,
-        columns=list(reader.columns),
-        fields=dict(reader.intake.columns),
+        columns=columns,
+        unlisted_columns=len(reader.columns) - len(columns),
+        fields={field: _cut(column) for field, column in reader.intake.columns.items()},
         problems=list(map(_shown, first)),
         faults=faults.first,
     )

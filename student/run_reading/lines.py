@@ -15,22 +15,30 @@ OBJECT_BYTES = 2**20
 WHOLE_BYTES = 16 * 2**20
 """Longest file of which every line is read; of a longer one, SPREAD lines."""
 SPREAD = 4000
+SPREAD_LINE_BYTES = 64 * 2**10
+"""Longest line of which such a file is read, so that at most twice SPREAD as much is."""
 DEEPEST = 8
 MOST_ITEMS = 1000
 LONGEST_TEXT = 2000
 
 
 def spread_lines(file: BinaryIO) -> Iterator[bytes]:
-    """All lines, or where the file is longer than WHOLE_BYTES, SPREAD lines evenly over it, the last one included."""
+    """All lines, or where the file is longer than WHOLE_BYTES, SPREAD lines evenly over it, the last one included; of
+    those, the ones that are longer than SPREAD_LINE_BYTES are passed over."""
     size = os.fstat(file.fileno()).st_size
     if size <= WHOLE_BYTES:
         yield from _lines(file)
         return
     for place in range(SPREAD):
-        file.seek(size * place // SPREAD)
-        if place:
-            file.readline(OBJECT_BYTES)  # the rest of a line that began before
-        yield file.readline(OBJECT_BYTES)
+        start = size * place // SPREAD
+        if place and start < file.tell():
+            continue
+        file.seek(start)
+        if place and not file.readline(SPREAD_LINE_BYTES).endswith(b"\n"):  # the rest of a line that began before
+            continue
+        line = file.readline(SPREAD_LINE_BYTES)
+        if line.endswith(b"\n"):
+            yield line
     yield from [line for line in last_lines(file, OBJECT_BYTES) if line.endswith(b"\n")][-1:]
 
 

@@ -1,5 +1,6 @@
 """Runs are read while they are written, or after somebody spoilt them: nothing raises, leaves the root or grows."""
 
+import io
 import json
 import os
 import random
@@ -37,6 +38,18 @@ SPOILT = (
     b'{"step": 4, "rew',
 )
 FILES = ("metrics.jsonl", "settings.json", "events.jsonl", "samples.jsonl", "held_out.jsonl", "report.json")
+
+
+class Counted(io.FileIO):
+    """A file that counts the bytes taken from it."""
+
+    taken = 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads on."""
+        found = super().readinto(buffer) or 0
+        self.taken += found
+        return found
 
 
 def run_of(root: Path, name: str = "run", **files: Any) -> Path:
@@ -191,6 +204,15 @@ def test_a_huge_file_is_read_here_and_there_in_bounded_memory(tmp_path: Path, mo
     [reward] = found.figures.series
     means = zip(reward.values, found.figures.steps, strict=True)
     assert all(value is not None and abs(value - step / 1000) < 5 for value, step in means)
+
+
+def test_a_line_of_many_megabytes_is_not_read_again_from_every_place_in_it(tmp_path: Path) -> None:
+    path = run_of(tmp_path) / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "pad": "' + b"x" * (lines.WHOLE_BYTES + 1) + b'"}\n{"step": 3}\n')
+    with Counted(path) as raw:
+        found = list(lines.spread_lines(io.BufferedReader(raw)))
+        assert dict.fromkeys(found) == dict.fromkeys([b'{"step": 1}\n', b'{"step": 3}\n'])
+        assert raw.taken < 2 * path.stat().st_size
 
 
 def test_nothing_behind_a_link_is_a_run_or_read(tmp_path: Path) -> None:

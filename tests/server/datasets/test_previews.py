@@ -60,6 +60,20 @@ def test_columns_problems_and_bad_rows_of_a_file_are_told_and_nothing_is_made(
     in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))
 
 
+def test_columns_that_no_page_can_name_or_list_are_counted(tmp_path: Path, tiny_model_folder: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        odd = await uploaded(client, "odd.jsonl", '{"question": "1 + 1?", "solution": "2", "\\ud800": "x"}\n')
+        told = await previewed(client, file_id=odd)
+        assert (told["columns"], told["unlisted_columns"]) == (["question", "solution"], 1)
+        assert len(told["problems"]) == 1
+        names = [f"c{number}" for number in range(5000)]
+        wide = await uploaded(client, "wide.csv", f"{','.join(names)}\n{','.join(names)}\n")
+        told = await previewed(client, file_id=wide)
+        assert (told["columns"], told["unlisted_columns"]) == (names[:500], 4500)
+
+    in_app(tmp_path, scenario, script=Script(tiny_model_folder, ""))
+
+
 def test_a_file_without_one_usable_row_is_told_and_one_without_rows_is_refused(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:

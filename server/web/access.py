@@ -4,7 +4,8 @@ The console's pages are asked for by browsers, which sign in with a key and then
 
 The key is looked at before the body is read, so nobody uploads half a gigabyte to be told 401. Without any key in the
 database a service on loopback answers everybody; there the Host header must name this machine, or a page in a browser
-could reach the service under a name of its own (DNS rebinding).
+could reach the service under a name of its own (DNS rebinding), and a page of another site may not ask, or it could
+send forms and files here that need no answer.
 """
 
 import ipaddress
@@ -131,10 +132,11 @@ class AccessCheck:
             await self.allowance.use(scope, _address(scope) if caller in (None, ANYBODY) else caller.id)
 
     async def _everybody(self, headers: Headers) -> bool:
-        """Whether whoever asks is answered: on loopback, without any key; raises Forbidden for a foreign name."""
+        """Whether whoever asks is answered: on loopback, without any key; raises Forbidden for a foreign name or page."""
         if not self.loopback or await self.keys.any():
             return False
         _refuse_foreign_name(headers.get("host", ""))
+        _refuse_foreign_page(headers)
         return True
 
     async def _caller(self, authorization: str) -> Caller | None:
@@ -211,6 +213,16 @@ def _refuse_foreign_name(host: str) -> None:
             f"Host {host[:100]!r} is not this machine: without any API key only requests to localhost are answered; "
             "use http://localhost, or create a key (`rlt keys create`)",
             code="foreign_host",
+        )
+
+
+def _refuse_foreign_page(headers: Headers) -> None:
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        raise Forbidden(
+            f"a page of {origin[:100]!r} asks: without any API key programs and the service's own pages are answered; "
+            "create a key (`rlt keys create`) and send it from a server of your own",
+            code="foreign_page",
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 from server.service import Parts
 from tests.server.in_process import bearer, in_app
 
+PURPOSE = {"purpose": "user_data"}
 EXPLAIN = {"question": "1 + 1?", "solution": "2"}
 
 
@@ -33,6 +34,24 @@ def test_without_any_key_a_name_that_is_not_this_machines_is_refused(tmp_path: P
             assert (await client.get("/v1/models", headers={"host": name})).status_code == 200
         for name in ("evil.example:8080", "localhost.evil.example", ""):
             assert code(await client.get("/v1/models", headers={"host": name})) == (403, "foreign_host")
+
+    in_app(tmp_path, scenario)
+
+
+def test_without_any_key_a_page_of_another_site_is_refused(tmp_path: Path) -> None:
+    """Browsers send its forms, files too, wherever they go, without asking; only the answer is kept from it."""
+
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        async def upload(origin: str) -> httpx.Response:
+            headers = {"host": "localhost:8080", "origin": origin}
+            return await client.post("/v1/files", files={"file": ("a.jsonl", b"{}")}, data=PURPOSE, headers=headers)
+
+        for origin in ("http://evil.example", "http://localhost:3000", "null", "http://[", ""):
+            assert code(await upload(origin)) == (403, "foreign_page")
+        assert (await upload("http://localhost:8080")).status_code == 200
+        _, key = await parts.keys.create("laptop", ("explain",))
+        elsewhere = bearer(key) | {"origin": "http://evil.example"}
+        assert (await client.get("/v1/models", headers=elsewhere)).status_code == 200
 
     in_app(tmp_path, scenario)
 

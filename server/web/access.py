@@ -132,7 +132,7 @@ class AccessCheck:
             await self.allowance.use(scope, _address(scope) if caller in (None, ANYBODY) else caller.id)
 
     async def _everybody(self, headers: Headers) -> bool:
-        """Whether whoever asks is answered: on loopback, without any key; raises Forbidden for a foreign name or page."""
+        """Whether anybody is answered: on loopback, without any key; raises Forbidden for a foreign name or page."""
         if not self.loopback or await self.keys.any():
             return False
         _refuse_foreign_name(headers.get("host", ""))

@@ -183,7 +183,8 @@ def shown_url(address: URL) -> str:
 
 def _engine(address: URL) -> AsyncEngine:
     if address.get_backend_name() == "sqlite":
-        engine = create_async_engine(address, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+        arguments = {"timeout": BUSY_SECONDS, "factory": SqliteConnection}
+        engine = create_async_engine(address, connect_args=arguments, hide_parameters=True)
         _listen(engine.sync_engine)
         return engine
     engine = create_async_engine(
@@ -191,6 +192,20 @@ def _engine(address: URL) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _limit_idling)
     return engine
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection whose end is the end of its transaction.
+
+    SQLAlchemy closes the connection of a session that is cancelled in the middle of a statement. SQLite keeps it, and
+    the write lock with it, while a row that the statement found is still to be read by somebody.
+    """
+
+    def close(self) -> None:
+        """Rolls back first; raises what sqlite3 does."""
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def _listen(engine: Engine) -> None:

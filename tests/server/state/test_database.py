@@ -247,6 +247,33 @@ def test_cancelled_sessions_leave_neither_a_lock_nor_half_a_change(database_url:
     asyncio.run(run())
 
 
+def test_a_session_that_is_cancelled_in_a_statement_holds_no_lock(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would keep it for the row that was found meanwhile and that nobody reads."""
+    up = "WITH RECURSIVE up(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM up WHERE x < 1000000)"
+
+    async def add_and_count(database: Database) -> None:
+        async with database.session() as session:
+            session.add(worker("undone"))
+            await session.flush()
+            await session.execute(text(f"{up} SELECT count(*) FROM up"))
+
+    async def run() -> None:
+        async with opened(database_url) as database:
+            task = asyncio.create_task(add_and_count(database))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            errors = await asyncio.gather(task, return_exceptions=True)
+            assert isinstance(errors[0], asyncio.CancelledError), "the statement was over before it was cancelled"
+            async with database.session() as session:
+                session.add(worker("a"))
+            assert await count(database) == 1
+
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 2)
+    asyncio.run(run())
+
+
 def test_a_session_inside_another_is_refused_on_sqlite_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

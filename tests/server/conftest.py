@@ -72,6 +72,12 @@ def vllm_url(servable_model_folder: Path, tmp_path_factory: pytest.TempPathFacto
         runner.run(child.end())
 
 
+@pytest.fixture(autouse=True)
+def temporary_files_stay_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that a test runs in this process moves them into its data folder, for ever (state/temporary.py)."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of a PostgreSQL of our own, on loopback and with a password; one test one database: `database_url`.

@@ -224,6 +224,6 @@ def test_kill_9_of_the_service_leaves_no_process(live: Service) -> None:
     """The last test of this module: it ends the service."""
     assert live.process is not None
     processes = psutil.Process(live.process.pid).children(recursive=True)
-    assert {"VLLM::EngineCore", "VLLM::Worker"} <= {process.name() for process in processes}
+    assert "VLLM::EngineCore" in {process.name() for process in processes}
     live.end(signal.SIGKILL)
     assert not left_after_a_moment(processes)

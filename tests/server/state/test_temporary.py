@@ -5,16 +5,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
-
 from server.state.temporary import LEFT_SECONDS, hold_temporary_files_in
 from tests.server.service_process import Service
 
 
-def test_temporary_files_lie_in_the_data_folder_and_old_ones_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+def test_temporary_files_lie_in_the_data_folder_and_old_ones_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "tmp"
     (folder / "old").mkdir(parents=True)
     (folder / "old" / "copy.jsonl").write_text("x")

@@ -120,7 +120,7 @@ def _called(url: str, body: Any = None) -> Any:
 def _rows(page: Page, url: str) -> None:
     page.goto(f"{_scored_dataset(url)}?include=all&min_reward=-3&max_leak=0.4&limit=12")
     page.get_by_text("rows match").wait_for()
-    page.locator(".curve canvas").first.wait_for()
+    page.locator(".chart canvas").first.wait_for()
 
 
 def _row(page: Page, url: str) -> None:

@@ -5,10 +5,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
 
+from server.console import datasets_page, new_dataset_page, row_page, rows_page, training_page
 from server.service import Parts
 from server.web import sessions
 from server.web.access import SIGN_INS_PER_MINUTE
@@ -268,5 +270,26 @@ def test_what_only_an_operator_may_see_is_not_shown_to_another_key(tmp_path: Pat
         assert page.status_code == 200
         assert "sign in with a key that has the scope <code>admin</code>" in page.text
         assert "rlt.sqlite" not in page.text
+
+    in_app(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("module", [datasets_page, new_dataset_page, rows_page, row_page, training_page])
+def test_a_key_that_may_only_explain_opens_no_other_page_and_does_nothing_there(
+    tmp_path: Path, module: ModuleType
+) -> None:
+    async def scenario(client: httpx.AsyncClient, parts: Parts) -> None:
+        _, key = await parts.keys.create("laptop", ("explain",))
+        await sign_in(client, key)
+        token = form_token(await client.get("/console/try"))
+        for route in module.router.routes:
+            path = re.sub(r"{[^}]+}", "x", route.path)
+            for method in route.methods:
+                sent = {"data": {"form_token": token}} if method == "POST" else {}
+                answer = await client.request(method, path, **sent)
+                if path == "/console/training":  # it says what it would show, and to whom
+                    assert (answer.status_code, "run_" in answer.text) == (200, False)
+                else:
+                    assert answer.status_code == 403, (method, path)
 
     in_app(tmp_path, scenario)

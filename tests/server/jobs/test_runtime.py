@@ -111,6 +111,9 @@ class Service:
             while not await what():
                 await asyncio.sleep(0.05)
 
+    async def runs(self, job: Job) -> bool:
+        return (await self.jobs.get(job.id)).status == "running"
+
     async def until_units(self, job: Job, units: int) -> None:
         async def enough() -> bool:
             return (await self.progress(job)).units >= units
@@ -342,9 +345,10 @@ def test_a_cancelled_job_ends_within_its_units_and_keeps_what_was_written(place:
     async def run() -> None:
         async with service(place, NEVER) as here:
             place.worker("a", takeover_seconds=NEVER)
-            job = await here.submit(units=50, items=5, seconds=0.02)
+            job = await here.submit(units=50, items=5, seconds=0.1)
+            await here.until_units(job, 2)  # before the other job, whose units may keep the worker's both hands
             endless = await here.submit(units=2, items=1, seconds=3600)
-            await here.until_units(job, 2)
+            await here.until(lambda: here.runs(endless))
             for each in (job, endless):
                 assert (await here.jobs.request_cancel(each.id)).status == "cancelling"
                 await here.runtime.submit(each.id)
